@@ -32,14 +32,8 @@ pub enum Role {
 
 impl Role {
     /// Every role, in the order of their declaration.
-    pub const ALL: [Role; 6] = [
-        Role::Orchestrator,
-        Role::Agent,
-        Role::Proxy,
-        Role::Gslb,
-        Role::Operator,
-        Role::Viewer,
-    ];
+    pub const ALL: [Role; 6] =
+        [Role::Orchestrator, Role::Agent, Role::Proxy, Role::Gslb, Role::Operator, Role::Viewer];
 
     /// The word that stands for the role in a URI and in configurations.
     #[must_use]
@@ -90,7 +84,9 @@ pub enum IdentityError {
     #[error("not an identity; write causeway://site/SITE/role/ROLE/name/NAME")]
     Form,
     /// A role that does not exist.
-    #[error("role '{0}' does not exist; write orchestrator, agent, proxy, gslb, operator or viewer")]
+    #[error(
+        "role '{0}' does not exist; write orchestrator, agent, proxy, gslb, operator or viewer"
+    )]
     Role(String),
     /// The site's or the part's name is none.
     #[error(transparent)]
