@@ -1,1 +1,23 @@
-//! (to be written)
+//! What a daemon is before it has a job.
+//!
+//! `causeway-proxy`, `causeway-gslb` and `causeway agent` all begin the same way, in this order:
+//!
+//! 1. [`config`] reads one file, names every problem in it with line and column, and yields a value
+//!    that cannot represent nonsense;
+//! 2. [`telemetry`] starts the log on stderr and the metrics that nobody serves but ourselves;
+//! 3. [`identity`] loads certificate, key and CA, and turns them into TLS configurations that admit
+//!    identities, never just anything that our CA signed;
+//! 4. [`control`] answers HTTP over mutual TLS from a table in which the roles stand beside each
+//!    route;
+//! 5. [`shutdown`] turns signals into an orderly stop with a bound, or a reload.
+//!
+//! [`state`] is what a daemon must remember over all of that: one small file each.
+//!
+//! Nothing here knows what a proxy, a name server or a VM is.
+
+pub mod config;
+pub mod control;
+pub mod identity;
+pub mod shutdown;
+pub mod state;
+pub mod telemetry;
