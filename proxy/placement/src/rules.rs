@@ -9,7 +9,7 @@ mod reboot;
 mod source;
 mod target;
 
-pub use reboot::{AfterBoot, Alone, after_boot, boot_on_answer, when_alone};
+pub use reboot::{AfterBoot, Alone, after_boot, boot_on_answer, run_on_refusal, when_alone};
 pub use target::finish_accepted;
 
 use crate::epoch::{Authority, Epoch, Release};
@@ -96,9 +96,9 @@ fn answered(answer: Answer) -> Plan {
     Plan { steps: Vec::new(), answer }
 }
 
-/// Whether the caller is the agent that a release to here came from, or may come from, as the
-/// record names it. The last release's giver stays named after the seat has moved on: it may only
-/// now ask what became of it.
+/// Whether the caller is the agent at the other end of this VM's move, as the record names it:
+/// either end of the last claim, which may be the other way round by now, what was reserved here,
+/// or where the seat came from, whose giver may only now ask what became of its release.
 fn is_other_end(record: &Record, by: &Identity) -> bool {
     let stands_at =
         |end: &End| by.role == Role::Agent && end.site == by.site && end.agent == by.name;
@@ -110,6 +110,6 @@ fn is_other_end(record: &Record, by: &Identity) -> bool {
         | Seat::Gone { incarnation, .. } => incarnation.from.as_ref(),
     };
     let reserved = record.target.as_ref().and_then(|target| target.from.as_ref());
-    let claimed = record.pair.as_ref().map(|pair| &pair.from);
-    [sat, reserved, claimed].into_iter().flatten().any(stands_at)
+    let claimed = record.pair.iter().flat_map(|pair| [&pair.from, &pair.to]);
+    claimed.chain(sat).chain(reserved).any(stands_at)
 }

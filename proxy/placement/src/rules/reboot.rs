@@ -1,9 +1,9 @@
 //! What an agent does of its own accord: after a reboot of its host, and when nobody drives a move
 //! any more. Silence decides nothing: it waits.
 
-use super::{target::refused, write};
+use super::{source, target::refused, write};
 use crate::epoch::Release;
-use crate::order::{Answer, Effect, Facts, Plan, ProcessState, Step};
+use crate::order::{Answer, Denied, Effect, Facts, Plan, ProcessState, Speaker, Step};
 use crate::seat::{End, Incarnation, Record, Seat};
 
 /// What a seat whose process is gone calls for.
@@ -123,7 +123,7 @@ pub fn when_alone(record: &Record, facts: &Facts, pause_budget_passed: bool) -> 
         Seat::Started { incarnation, armed: true } => {
             match facts.process_of(&incarnation.made_by) {
                 Some(ProcessState::Stopped | ProcessState::Completed { .. }) => {
-                    Alone::Do(run_on(record, incarnation))
+                    Alone::Do(source::run_again(record, facts, incarnation, record.epoch))
                 }
                 Some(
                     ProcessState::Running | ProcessState::Unsure | ProcessState::Incoming { .. },
@@ -140,14 +140,22 @@ pub fn when_alone(record: &Record, facts: &Facts, pause_budget_passed: bool) -> 
     }
 }
 
-fn run_on(record: &Record, incarnation: &Incarnation) -> Plan {
-    let next = Record { ended: record.ended.max(record.epoch), ..record.clone() };
-    let steps = vec![
-        write(next),
-        Step::Do(Effect::Continue(incarnation.clone())),
-        Step::Do(Effect::ReleaseQueue(record.epoch)),
-    ];
-    Plan { steps, answer: Answer::Runs }
+/// What a source does with the refusal that it asked for by itself ([`Alone::AskTo`],
+/// [`AfterBoot::AskTo`]): it runs on, as it would by an orchestrator's order.
+///
+/// # Errors
+/// [`Denied`] where the record has moved on, or the refusal is of something else.
+pub fn run_on_refusal(
+    record: &Record,
+    facts: &Facts,
+    by: &Speaker,
+    refused: &Release,
+) -> Result<Plan, Denied> {
+    let Seat::Released { release, to, incarnation } = &record.seat else {
+        return Err(super::denied_by_seat(record, "released"));
+    };
+    source::weigh_refusal(by, refused, release, to)?;
+    Ok(source::run_again(record, facts, incarnation, record.epoch))
 }
 
 fn idle_target(record: &Record) -> Alone {

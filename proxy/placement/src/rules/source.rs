@@ -1,8 +1,8 @@
 //! What the source does: hold, stop, release, run on, forget, and delete what is left.
 
 use super::{admit, answered, denied_by_seat, not_ended, same_release, write};
-use crate::epoch::{Authority, Release};
-use crate::order::{Answer, Denied, Effect, Evidence, Facts, Plan, ProcessState, Step};
+use crate::epoch::{Authority, Epoch, Release};
+use crate::order::{Answer, Denied, Effect, Evidence, Facts, Plan, ProcessState, Speaker, Step};
 use crate::seat::{End, Incarnation, Pair, Record, Seat};
 
 pub(super) fn hold(record: &Record, facts: &Facts, authority: &Authority) -> Result<Plan, Denied> {
@@ -74,17 +74,27 @@ pub(super) fn run(
             return Err(denied_by_seat(record, "here, or released"));
         }
     };
+    Ok(run_again(record, facts, incarnation, authority.epoch))
+}
+
+/// Here again, and everything up to `ended` is over.
+pub(super) fn run_again(
+    record: &Record,
+    facts: &Facts,
+    incarnation: &Incarnation,
+    ended: Epoch,
+) -> Plan {
     let next = Record {
         seat: Seat::Started { incarnation: incarnation.clone(), armed: true },
-        ended: record.ended.max(authority.epoch),
+        ended: record.ended.max(ended),
         ..record.clone()
     };
     let again = match facts.process_of(&incarnation.made_by) {
         Some(_) => Effect::Continue(incarnation.clone()),
         None => Effect::Boot(incarnation.clone()),
     };
-    let release_queue = Step::Do(Effect::ReleaseQueue(authority.epoch));
-    Ok(Plan { steps: vec![write(next), Step::Do(again), release_queue], answer: Answer::Runs })
+    let release_queue = Step::Do(Effect::ReleaseQueue(ended));
+    Plan { steps: vec![write(next), Step::Do(again), release_queue], answer: Answer::Runs }
 }
 
 /// Whether `evidence` shows that nothing runs, or ever will, from `release`.
@@ -95,18 +105,26 @@ fn weigh(
     authority: &Authority,
 ) -> Result<(), Denied> {
     match evidence {
-        Evidence::Refused { by, release: refused } => {
-            if !by.is_at(to) || refused.epoch < release.epoch {
-                return Err(no_evidence(to));
-            }
-            if refused.epoch == release.epoch { same_release(release, refused) } else { Ok(()) }
-        }
+        Evidence::Refused { by, release: refused } => weigh_refusal(by, refused, release, to),
         Evidence::Undone { release: undone } => {
             same_release(release, undone)?;
             if authority.owner == release.owner { Ok(()) } else { Err(no_evidence(to)) }
         }
         Evidence::Fenced { release: fenced, .. } => same_release(release, fenced),
     }
+}
+
+/// Only a refusal by the very agent that would have run it, of this release or a later one.
+pub(super) fn weigh_refusal(
+    by: &Speaker,
+    refused: &Release,
+    release: &Release,
+    to: &End,
+) -> Result<(), Denied> {
+    if !by.is_at(to) || refused.epoch < release.epoch {
+        return Err(no_evidence(to));
+    }
+    if refused.epoch == release.epoch { same_release(release, refused) } else { Ok(()) }
 }
 
 fn no_evidence(to: &End) -> Denied {
