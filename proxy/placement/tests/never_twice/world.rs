@@ -482,8 +482,7 @@ impl World {
             } else {
                 self.take_over_at_last();
             }
-            if !self.letters.is_empty() {
-                let letter = self.letters.remove(0);
+            for letter in std::mem::take(&mut self.letters) {
                 self.deliver(letter);
             }
             self.check();
