@@ -21,3 +21,16 @@ pub mod identity;
 pub mod shutdown;
 pub mod state;
 pub mod telemetry;
+
+/// An error and its causes in one line, for a log or a caller.
+#[must_use]
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -15,6 +15,7 @@ mod route;
 mod server;
 
 pub use bounds::Bounds;
+pub use hyper::{Method, StatusCode};
 pub use reply::{Answer, Refusal, Reply};
 pub use route::{Request, Route, RouteTable, TableError, VIEWER_AND_UP};
 pub use server::{BindError, Server};

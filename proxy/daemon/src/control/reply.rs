@@ -64,6 +64,17 @@ impl Refusal {
         Refusal { status, code, message: message.into(), remedy: remedy.into(), allow: None }
     }
 
+    /// The same, in the words of an error and its causes.
+    #[must_use]
+    pub fn caused(
+        status: StatusCode,
+        code: &'static str,
+        error: &dyn std::error::Error,
+        remedy: impl Into<String>,
+    ) -> Refusal {
+        Refusal::new(status, code, crate::with_causes(error), remedy)
+    }
+
     /// The caller did nothing wrong.
     #[must_use]
     pub fn internal(why: &str) -> Refusal {

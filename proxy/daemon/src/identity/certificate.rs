@@ -16,15 +16,13 @@ pub enum CertificateError {
     #[error("is not an X.509 certificate")]
     Malformed,
     /// Its subject alternative names cannot be read in full, so that one may hide in them.
-    #[error(
-        "has subject alternative names that cannot be read; issue it with `causeway pki issue`"
-    )]
+    #[error("has subject alternative names that cannot be read")]
     Names,
     /// Not exactly one URI.
-    #[error("has {0} URI names, and must have exactly one; issue it with `causeway pki issue`")]
+    #[error("has {0} URI names, and must have exactly one")]
     Count(usize),
     /// One URI, but none of ours.
-    #[error("has a URI that names no part of Causeway: {0}")]
+    #[error("has a URI that names no part of Causeway")]
     Identity(#[from] IdentityError),
 }
 

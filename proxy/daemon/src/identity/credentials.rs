@@ -68,19 +68,27 @@ pub enum CredentialsError {
         source: Option<pem::Error>,
     },
     /// The certificate names no part of ours.
-    #[error("{}: the certificate {source}", path.display())]
+    #[error(
+        "{}: is no certificate of a part of Causeway; issue one with `causeway pki issue`",
+        path.display()
+    )]
     Certificate {
         /// The certificate's file.
         path: PathBuf,
         /// What is wrong with it.
+        #[source]
         source: CertificateError,
     },
     /// TLS would not have them: another key's certificate, another CA's, expired, or not yet valid.
-    #[error("{}: every peer would refuse this certificate ({source}); issue a new one with `causeway pki issue`", path.display())]
+    #[error(
+        "{}: every peer would refuse this certificate; issue a new one with `causeway pki issue`",
+        path.display()
+    )]
     Refused {
         /// The certificate's file.
         path: PathBuf,
         /// What rustls said.
+        #[source]
         source: rustls::Error,
     },
     /// A sound identity, but not the one that this daemon is configured to be.

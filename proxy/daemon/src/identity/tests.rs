@@ -56,8 +56,7 @@ const PROXY: &str = "causeway://site/a/role/proxy/name/p1";
 const AGENT: &str = "causeway://site/a/role/agent/name/hv1";
 
 fn refusal(paths: &IdentityPaths) -> String {
-    let error = Credentials::load(paths).unwrap_err();
-    error.to_string()
+    crate::with_causes(&Credentials::load(paths).unwrap_err())
 }
 
 #[test]

@@ -1,0 +1,91 @@
+//! The command line, and the help that teaches it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use daemon::telemetry::LogFormat;
+
+const EXAMPLES: &str = "\
+Examples:
+  causeway-proxy check --config /etc/causeway/proxy.toml
+      Say what the file means, and every mistake in it, without starting anything.
+
+  causeway-proxy run --config /etc/causeway/proxy.toml
+      Serve until SIGTERM. SIGHUP reads file and certificates again: all of it
+      is taken, or nothing changes and the log says why.
+
+A first configuration; paths are relative to the file:
+
+  site = \"a\"
+
+  [control]
+  listen = \"192.0.2.10:7401\"
+
+  [identity]
+  certificate = \"certificate.pem\"
+  key = \"key.pem\"
+  authority = \"ca.pem\"
+
+  [state]
+  folder = \"/var/lib/causeway/proxy\"
+
+  [log]
+  level = \"info\"
+
+`causeway pki issue --role proxy` writes the three files of [identity].
+
+Exit codes: 0 done; 2 usage, configuration or certificates are wrong; 1 all else.";
+
+/// A connection-aware layer-4 proxy, and this site's end of the tunnel.
+#[derive(Debug, Parser)]
+#[command(name = "causeway-proxy", version, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve until a signal ends it.
+    Run(Run),
+    /// Say what a configuration means, or everything that is wrong with it.
+    Check {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Answer as one JSON object on stdout.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// For whom the log on stderr is written.
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub(crate) log_format: Format,
+    /// How much is logged: error, warn, info, debug, trace, or a list as in `info,daemon=debug`.
+    /// Wins over RUST_LOG, which wins over the configuration.
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Format {
+    /// A line for people, coloured on a terminal.
+    Human,
+    /// A JSON object a line.
+    Json,
+}
+
+impl From<Format> for LogFormat {
+    fn from(format: Format) -> LogFormat {
+        match format {
+            Format::Human => LogFormat::Human,
+            Format::Json => LogFormat::Json,
+        }
+    }
+}

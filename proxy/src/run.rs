@@ -1,0 +1,108 @@
+//! A proxy's life: signals, state, control server; then reloads; then an orderly end.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use daemon::control::{BindError, Bounds, Server, TableError};
+use daemon::shutdown::{Notifier, Signals, Stopped, Wish};
+use daemon::state::{StateError, StateFolder};
+use daemon::telemetry::Telemetry;
+use tokio::sync::oneshot;
+use tokio::task::JoinError;
+
+use crate::control;
+use crate::running::{Loaded, Proxy};
+
+/// Why a proxy did not start, or ended other than asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Signals, or the service manager named by NOTIFY_SOCKET, are out of reach.
+    #[error("signals or NOTIFY_SOCKET cannot be used")]
+    System(#[from] io::Error),
+    /// The state folder cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The control server cannot listen.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The control API contradicts itself.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The control server ended by itself.
+    #[error("the control server ended by itself; report it, with the log")]
+    Server(#[source] JoinError),
+    /// The end took too long, or was cut short by a second signal.
+    #[error("ended before all was finished ({0:?})")]
+    Unfinished(Stopped),
+}
+
+/// Runs a proxy on what was read from `path`, until a signal ends it.
+///
+/// # Errors
+/// It could not start, or did not end in an orderly way.
+pub async fn run(path: PathBuf, loaded: Loaded, telemetry: Telemetry) -> Result<(), RunError> {
+    let mut signals = Signals::listen()?;
+    let notifier = Notifier::from_environment()?;
+    let basics = loaded.config.basics.clone();
+    let _state = StateFolder::open(&basics.state_folder)?;
+    let proxy = Arc::new(Proxy::new(path, loaded, telemetry));
+
+    let routes = control::routes(&proxy)?;
+    let server = Server::bind(basics.listen, routes, proxy.tls(), Bounds::default()).await?;
+    let address = server.address();
+    let (stop, stopped) = oneshot::channel();
+    let mut serving = tokio::spawn(server.serve(async {
+        // An error means that the sender is gone, which asks for the same.
+        let _ = stopped.await;
+    }));
+    let upkeep = tokio::spawn({
+        let proxy = Arc::clone(&proxy);
+        async move { proxy.telemetry().upkeep().await }
+    });
+    let identity = proxy.snapshot().loaded.credentials.identity().to_string();
+    tracing::info!(identity, %address, version = crate::VERSION, "ready");
+    notifier.ready();
+
+    loop {
+        tokio::select! {
+            wish = signals.next() => match wish {
+                Wish::Stop => break,
+                Wish::Reload => {
+                    notifier.reloading();
+                    reload(&proxy).await;
+                    notifier.ready();
+                }
+            },
+            ended = &mut serving => return ended.map_err(RunError::Server),
+        }
+    }
+    tracing::info!("stopping");
+    notifier.stopping();
+    upkeep.abort();
+    // Fails only if the server has ended already.
+    let _ = stop.send(());
+    let ended = signals.stop(async {
+        let _ = (&mut serving).await;
+    });
+    match ended.await {
+        Stopped::Orderly => {
+            tracing::info!("stopped");
+            Ok(())
+        }
+        early => {
+            serving.abort();
+            Err(RunError::Unfinished(early))
+        }
+    }
+}
+
+async fn reload(proxy: &Proxy) {
+    match proxy.reload().await {
+        Ok(generation) => tracing::info!(generation, "reload taken"),
+        Err(error) => {
+            let why = daemon::with_causes(&error);
+            tracing::error!(why, "reload refused; the proxy runs on as before");
+        }
+    }
+}

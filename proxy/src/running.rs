@@ -1,0 +1,198 @@
+//! What a proxy runs on, and how a reload changes it: whole, or not at all.
+//!
+//! Configuration and certificates form one snapshot. A reload reads both anew, checks both, and
+//! only then swaps; whoever holds the old snapshot finishes with it. What a running proxy cannot
+//! change (where it listens, who it is, where its state lies) is refused with the reason.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use daemon::config::ConfigError;
+use daemon::identity::{Credentials, CredentialsError};
+use daemon::telemetry::{Telemetry, TelemetryError};
+use metrics::gauge;
+use placement::Role;
+use rustls::ServerConfig;
+use tokio::sync::Mutex;
+
+use crate::config::Config;
+
+/// From this long before the certificate's end on, each start and reload warns.
+pub const EXPIRY_WARNING_DAYS: u64 = 14;
+
+const DAY_S: u64 = 86_400;
+
+/// Configuration and certificates, read from disk and checked, each by itself and against the other.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What the proxy is told to be.
+    pub config: Config,
+    /// Who it can prove to be.
+    pub credentials: Credentials,
+}
+
+/// Why there is nothing to run on.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The certificates are, or belong to somebody else.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+}
+
+impl Loaded {
+    /// Reads everything that the file at `path` leads to. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The first of the two that is wrong.
+    pub fn read(path: &std::path::Path) -> Result<Loaded, LoadError> {
+        let config = Config::read(path)?;
+        let Config { basics } = &config;
+        let credentials = Credentials::load(&basics.identity)?;
+        credentials.expect(Role::Proxy, &basics.site, &basics.identity)?;
+        Ok(Loaded { config, credentials })
+    }
+}
+
+/// One generation of [`Loaded`].
+#[derive(Debug)]
+pub struct Snapshot {
+    /// 1 from the start, one more with each reload that was taken.
+    pub generation: u64,
+    /// What it consists of.
+    pub loaded: Loaded,
+}
+
+/// Why a reload changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The new files are no good.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// They are good, and ask for what only a restart can give.
+    #[error(
+        "{field} cannot change from {running} to {wanted} while the proxy runs: this needs a restart"
+    )]
+    NeedsRestart {
+        /// The configuration's field.
+        field: &'static str,
+        /// What it was at the start.
+        running: String,
+        /// What the file says now.
+        wanted: String,
+    },
+    /// The log level is none.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// The disk did not answer, because the proxy is ending.
+    #[error("the proxy is ending")]
+    Ending,
+}
+
+/// A proxy that runs.
+#[derive(Debug)]
+pub struct Proxy {
+    path: PathBuf,
+    snapshot: ArcSwap<Snapshot>,
+    tls: Arc<ArcSwap<ServerConfig>>,
+    telemetry: Telemetry,
+    /// One reload at a time, from reading to swapping; else an older file could win.
+    reloading: Mutex<()>,
+}
+
+impl Proxy {
+    /// Takes what was read from `path` as the first generation.
+    #[must_use]
+    pub fn new(path: PathBuf, loaded: Loaded, telemetry: Telemetry) -> Proxy {
+        telemetry.introduce("causeway-proxy", crate::VERSION);
+        let tls = Arc::new(ArcSwap::new(loaded.credentials.server_config()));
+        let snapshot = Snapshot { generation: 1, loaded };
+        tell(&snapshot);
+        let snapshot = ArcSwap::from_pointee(snapshot);
+        Proxy { path, snapshot, tls, telemetry, reloading: Mutex::new(()) }
+    }
+
+    /// What it runs on now.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Its log and metrics.
+    #[must_use]
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    /// The server's side of TLS, always of the newest generation.
+    #[must_use]
+    pub fn tls(&self) -> Arc<ArcSwap<ServerConfig>> {
+        Arc::clone(&self.tls)
+    }
+
+    /// Reads configuration and certificates again and runs on them; gives the new generation.
+    ///
+    /// # Errors
+    /// They are no good, or need a restart. Then nothing has changed.
+    pub async fn reload(&self) -> Result<u64, ReloadError> {
+        let _alone = self.reloading.lock().await;
+        let path = self.path.clone();
+        let reading = tokio::task::spawn_blocking(move || Loaded::read(&path));
+        let loaded = reading.await.map_err(|_| ReloadError::Ending)??;
+        let running = self.snapshot();
+        same(&running.loaded, &loaded)?;
+
+        // Refused levels never get here, so that nothing after this line can fail.
+        self.telemetry.reconfigure(&loaded.config.basics.log_level)?;
+        let generation = running.generation + 1;
+        self.tls.store(loaded.credentials.server_config());
+        let snapshot = Arc::new(Snapshot { generation, loaded });
+        tell(&snapshot);
+        self.snapshot.store(snapshot);
+        Ok(generation)
+    }
+}
+
+/// Refuses what a running proxy cannot change.
+fn same(running: &Loaded, wanted: &Loaded) -> Result<(), ReloadError> {
+    let fixed = |loaded: &Loaded| {
+        let basics = &loaded.config.basics;
+        [
+            ("control.listen", basics.listen.to_string()),
+            ("the identity in identity.certificate", loaded.credentials.identity().to_string()),
+            ("state.folder", basics.state_folder.display().to_string()),
+        ]
+    };
+    for ((field, running), (_, wanted)) in fixed(running).into_iter().zip(fixed(wanted)) {
+        if running != wanted {
+            return Err(ReloadError::NeedsRestart { field, running, wanted });
+        }
+    }
+    Ok(())
+}
+
+/// Makes a new generation known to whoever watches.
+#[expect(clippy::cast_precision_loss, reason = "metrics are floats; 2^53 generations are enough")]
+fn tell(snapshot: &Snapshot) {
+    let credentials = &snapshot.loaded.credentials;
+    let until_s = seconds(credentials.valid_until());
+    gauge!("causeway_config_generation").set(snapshot.generation as f64);
+    gauge!("causeway_certificate_valid_until_seconds").set(until_s as f64);
+    let left_days = until_s.saturating_sub(seconds(SystemTime::now())) / DAY_S;
+    if left_days < EXPIRY_WARNING_DAYS {
+        tracing::warn!(
+            left_days,
+            "the certificate ends soon; issue a new one with `causeway pki issue`, then reload"
+        );
+    }
+}
+
+/// A time as seconds since 1970.
+#[must_use]
+pub fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+}
