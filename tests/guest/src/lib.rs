@@ -5,4 +5,20 @@
 //! among its clients. Both ends of every connection check every byte ([`traffic`]), and keep a
 //! log that the other end's log can be held against.
 
+pub mod boot;
+pub mod clients;
+mod clock;
+pub mod control;
+mod dial;
+pub mod dirty;
+pub mod ending;
+pub mod flows;
+pub mod log;
+mod random;
+pub mod records;
+pub mod server;
+pub mod service;
+pub mod settings;
+mod slots;
+mod socket;
 pub mod traffic;

@@ -17,8 +17,10 @@ pub enum Kind {
     Ask,
     /// From the server: the answer to the ask of the same number.
     Answer,
-    /// The last frame of a direction; a FIN follows.
+    /// The last frame of a direction; a FIN follows. A server's has answered every ask.
     End,
+    /// The last frame of a server that was told to end the connection, whatever is still asked.
+    Leave,
 }
 
 /// One frame's header.
@@ -49,6 +51,7 @@ impl Header {
             Kind::Ask => 1,
             Kind::Answer => 2,
             Kind::End => 3,
+            Kind::Leave => 4,
         };
         bytes[8..16].copy_from_slice(&self.number.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.payload_offset.to_le_bytes());
@@ -70,6 +73,7 @@ impl Header {
             1 => Kind::Ask,
             2 => Kind::Answer,
             3 => Kind::End,
+            4 => Kind::Leave,
             _ => return None,
         };
         let long = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
@@ -103,7 +107,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_header_comes_back_for_its_own_connection_only(
-            kind in prop_oneof![Just(Kind::Ask), Just(Kind::Answer), Just(Kind::End)],
+            kind in prop_oneof![Just(Kind::Ask), Just(Kind::Answer), Just(Kind::End), Just(Kind::Leave)],
             number in any::<u64>(), payload_offset in any::<u64>(), verified in any::<u64>(),
             length in 0..=PAYLOAD_BYTES_MAX, want in 0..=PAYLOAD_BYTES_MAX,
             token in any::<[u8; 16]>(), at in 0..HEADER_BYTES, bit in 0_u32..8,

@@ -105,13 +105,13 @@ pub struct Sessions {
 
 impl Sessions {
     /// Counts `ask` and says what to answer; `fresh` names the session if this opens one. `None`
-    /// when all [`SESSIONS_MAX`] places are taken.
+    /// when all [`SESSIONS_MAX`] places are taken, or there is no name.
     pub fn receive(
         &mut self,
         peer: SocketAddr,
         ask: &Ask,
         now_ms: u64,
-        fresh: impl FnOnce() -> Token,
+        fresh: impl FnOnce() -> Option<Token>,
     ) -> Option<Answer> {
         let key = (peer, ask.nonce);
         if !self.known.contains_key(&key) {
@@ -120,7 +120,7 @@ impl Sessions {
                 self.refused += 1;
                 return None;
             }
-            let (token, counts) = (fresh(), Counts::default());
+            let (token, counts) = (fresh()?, Counts::default());
             let (first_ms, last_ms) = (now_ms, now_ms);
             let entry = SessionEntry { peer, nonce: ask.nonce, token, counts, first_ms, last_ms };
             self.known.insert(key, (entry, Tally::default()));
@@ -175,6 +175,10 @@ mod tests {
 
     use super::*;
 
+    fn named(token: [u8; 16]) -> Option<Token> {
+        Some(Token(token))
+    }
+
     fn ask(number: Option<u64>) -> Ask {
         Ask { nonce: 5, number, sent_us: 1 }
     }
@@ -183,13 +187,13 @@ mod tests {
     fn a_session_keeps_its_token_and_a_query_counts_nothing() {
         let mut sessions = Sessions::default();
         let peer = "192.0.2.7:99".parse().unwrap();
-        let unknown = sessions.receive(peer, &ask(None), 1, || Token([1; 16]));
+        let unknown = sessions.receive(peer, &ask(None), 1, || named([1; 16]));
         assert_eq!(unknown, None);
         for number in [0, 1, 1, 3, 2] {
-            let answer = sessions.receive(peer, &ask(Some(number)), 2, || Token([2; 16])).unwrap();
+            let answer = sessions.receive(peer, &ask(Some(number)), 2, || named([2; 16])).unwrap();
             assert_eq!((answer.token, answer.number), (Token([2; 16]), Some(number)));
         }
-        let answer = sessions.receive(peer, &ask(None), 9, || Token([3; 16])).unwrap();
+        let answer = sessions.receive(peer, &ask(None), 9, || named([3; 16])).unwrap();
         let counts = Counts { received: 4, highest: 4, duplicates: 1, reordered: 1, ancient: 0 };
         assert_eq!((answer.token, answer.counts), (Token([2; 16]), counts));
         assert_eq!(sessions.entries()[0].last_ms, 2);
@@ -200,11 +204,11 @@ mod tests {
         let mut sessions = Sessions::default();
         let peer = |n: usize| SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 7));
         for n in 0..SESSIONS_MAX {
-            assert!(sessions.receive(peer(n), &ask(Some(0)), 1, || Token([0; 16])).is_some());
+            assert!(sessions.receive(peer(n), &ask(Some(0)), 1, || named([0; 16])).is_some());
         }
         let one_more = SocketAddr::from(([192, 0, 2, 1], 7));
-        assert_eq!(sessions.receive(one_more, &ask(Some(0)), 1, || Token([0; 16])), None);
-        assert!(sessions.receive(peer(3), &ask(Some(1)), 1, || Token([0; 16])).is_some());
+        assert_eq!(sessions.receive(one_more, &ask(Some(0)), 1, || named([0; 16])), None);
+        assert!(sessions.receive(peer(3), &ask(Some(1)), 1, || named([0; 16])).is_some());
         assert_eq!((sessions.len(), sessions.refused()), (SESSIONS_MAX, 1));
     }
 

@@ -228,7 +228,10 @@ impl Incoming {
 
     fn complete(&mut self, header: Header) -> Header {
         self.number += 1;
-        self.state = if header.kind == Kind::End { State::Ended } else { FRESH };
+        self.state = match header.kind {
+            Kind::End | Kind::Leave => State::Ended,
+            Kind::Ask | Kind::Answer => FRESH,
+        };
         header
     }
 
@@ -259,7 +262,9 @@ impl Incoming {
         }
     }
 
-    fn place(&self) -> Where {
+    /// The place of the next byte.
+    #[must_use]
+    pub fn place(&self) -> Where {
         Where {
             stream_offset: self.stream_offset,
             frame: self.number,
