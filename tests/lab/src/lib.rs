@@ -12,6 +12,9 @@ pub mod host;
 mod kernel;
 pub mod programs;
 pub mod sandbox;
+pub mod snapshot;
+pub mod witness;
+pub mod world;
 
 pub use allocated::allocated_bytes;
 pub use error::LabError;

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 pub use init::{Settings, run};
-pub(crate) use mounts::OWN;
+pub(crate) use mounts::{COPIED, COVERED, OWN, layer_of};
 pub use mounts::{Proc, STATE};
 pub(crate) use process::run as run_to_end;
 pub use process::{Launch, Process};

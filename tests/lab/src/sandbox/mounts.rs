@@ -14,9 +14,9 @@ use rustix::mount::{
 };
 
 /// Covered by an empty private folder each.
-const COVERED: [&str; 4] = ["/run", "/tmp", "/var/tmp", "/dev/shm"];
+pub(crate) const COVERED: [&str; 4] = ["/run", "/tmp", "/var/tmp", "/dev/shm"];
 /// Private copies: what a place writes here, only that place sees.
-const COPIED: [&str; 3] = ["/etc", "/var/lib", "/var/log"];
+pub(crate) const COPIED: [&str; 3] = ["/etc", "/var/lib", "/var/log"];
 /// Where our programs keep state: private, and empty even where the machine runs Causeway itself.
 pub const STATE: [&str; 3] = ["/var/lib/causeway", "/etc/causeway", "/var/log/causeway"];
 /// The lab's own folder in a place; the clean-up check leaves it out.
@@ -126,9 +126,8 @@ fn cover(folder: &Path) -> Result<(), (String, io::Error)> {
 }
 
 fn copy(folder: &Path) -> Result<(), (String, io::Error)> {
-    let name = folder.to_string_lossy().trim_matches('/').replace('/', "-");
-    let layers = Path::new(OWN).join("layers").join(name);
-    let (upper, work) = (layers.join("upper"), layers.join("work"));
+    let upper = layer_of(folder);
+    let work = upper.with_file_name("work");
     make_folder(&upper)?;
     make_folder(&work)?;
     let layers = format!(
@@ -138,6 +137,12 @@ fn copy(folder: &Path) -> Result<(), (String, io::Error)> {
         work.display()
     );
     cover_with("overlay", folder, &layers)
+}
+
+/// Where, in a place, that lies which the place itself wrote into a copied folder.
+pub(crate) fn layer_of(folder: &Path) -> PathBuf {
+    let name = folder.to_string_lossy().trim_matches('/').replace('/', "-");
+    Path::new(OWN).join("layers").join(name).join("upper")
 }
 
 fn cover_with(kind: &str, folder: &Path, options: &str) -> Result<(), (String, io::Error)> {
