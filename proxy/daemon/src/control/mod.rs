@@ -19,3 +19,6 @@ pub use hyper::{Method, StatusCode};
 pub use reply::{Answer, Refusal, Reply};
 pub use route::{Request, Route, RouteTable, TableError, VIEWER_AND_UP};
 pub use server::{BindError, Server};
+
+#[cfg(test)]
+mod tests;

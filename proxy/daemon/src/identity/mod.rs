@@ -13,4 +13,4 @@ pub use credentials::{Credentials, CredentialsError, IdentityPaths, PEM_BYTES_MA
 pub use tls::{ConnectError, WrongIdentity, caller, connect};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -14,10 +14,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use super::*;
 
 /// A CA of this test alone.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Authority {
+    pub(crate) fn new() -> Authority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
@@ -25,7 +25,7 @@ impl Authority {
     }
 
     /// A bundle in `folder` whose certificate `shape` may spoil.
-    fn bundle(
+    pub(crate) fn bundle(
         &self,
         folder: &Path,
         uri: &str,
