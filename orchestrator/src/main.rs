@@ -2,6 +2,7 @@
 
 mod arguments;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -43,10 +44,8 @@ fn pki(command: Pki) -> Result<(), PkiError> {
             (pki::issue(&authority, &asked.identity(), days, &out, now)?, json)
         }
     };
-    if json {
-        println!("{}", written.as_json());
-    } else {
-        print!("{written}");
-    }
+    let told = if json { format!("{}\n", written.as_json()) } else { written.to_string() };
+    // The files are there, whoever hears of them.
+    let _ = io::stdout().write_all(told.as_bytes());
     Ok(())
 }

@@ -3,10 +3,12 @@
 
 mod arguments;
 
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Error;
 use clap::Parser;
 use daemon::telemetry::{Telemetry, TelemetryError};
 use proxy::running::{LoadError, Loaded};
@@ -19,9 +21,9 @@ const LEFT_OVER_MS_MAX: u64 = 500;
 
 enum Failure {
     /// The operator can mend it before the next start.
-    Wrong(anyhow::Error),
+    Wrong(Error),
     /// Everything was in order, and yet.
-    Failed(anyhow::Error),
+    Failed(Error),
 }
 
 fn main() -> ExitCode {
@@ -62,17 +64,16 @@ fn serve(arguments: Run) -> Result<(), Failure> {
 }
 
 fn say(config: &Path, json: bool) -> Result<(), Failure> {
-    match (Loaded::read(config), json) {
-        (Ok(loaded), false) => print!("{}", check::told(config, &loaded)),
-        (Ok(loaded), true) => println!("{}", check::told_as_json(&loaded)),
-        (Err(error), json) => {
-            if json {
-                println!("{}", check::wrong_as_json(&error));
-            }
-            return Err(error.into());
-        }
-    }
-    Ok(())
+    let loaded = Loaded::read(config);
+    let told = match (&loaded, json) {
+        (Ok(loaded), false) => check::told(config, loaded),
+        (Ok(loaded), true) => format!("{}\n", check::told_as_json(loaded)),
+        (Err(error), true) => format!("{}\n", check::wrong_as_json(error)),
+        (Err(_), false) => String::new(),
+    };
+    let written = io::stdout().write_all(told.as_bytes());
+    loaded?;
+    written.map_err(|error| Failure::Failed(Error::from(error).context("stdout")))
 }
 
 impl From<LoadError> for Failure {

@@ -31,7 +31,7 @@ pub enum RunError {
     Table(#[from] TableError),
     /// The control server ended by itself.
     #[error("the control server ended by itself; report it, with the log")]
-    Server(#[source] JoinError),
+    Server(#[source] Option<JoinError>),
     /// The end took too long, or was cut short by a second signal.
     #[error("ended before all was finished ({0:?})")]
     Unfinished(Stopped),
@@ -74,7 +74,7 @@ pub async fn run(path: PathBuf, loaded: Loaded, telemetry: Telemetry) -> Result<
                     notifier.ready();
                 }
             },
-            ended = &mut serving => return ended.map_err(RunError::Server),
+            ended = &mut serving => return Err(RunError::Server(ended.err())),
         }
     }
     tracing::info!("stopping");

@@ -16,6 +16,8 @@ use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 /// What is logged where nobody says how much.
 pub const LEVEL_DEFAULT: &str = "info";
 
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
 /// How often samples are folded into their histograms, so that they cannot pile up where nobody
 /// scrapes.
 pub const UPKEEP_S: u64 = 5;
@@ -49,10 +51,15 @@ pub enum TelemetryError {
     Twice,
 }
 
-/// Whether `level` is one: a word, or a list as in `info,daemon=debug`.
+/// Whether `level` is one: a word, or a list as in `info,daemon=debug`. Stricter than the filter
+/// itself, which takes a misspelt word for a module's name and then logs nothing else.
 #[must_use]
 pub fn level_is_valid(level: &str) -> bool {
-    !level.is_empty() && EnvFilter::try_new(level).is_ok()
+    let sound = |part: &str| match part.split_once('=') {
+        Some((module, word)) => !module.is_empty() && LEVELS.contains(&word),
+        None => LEVELS.contains(&part),
+    };
+    level.split(',').all(sound) && EnvFilter::try_new(level).is_ok()
 }
 
 /// A daemon's log and metrics.
@@ -158,7 +165,9 @@ mod tests {
         for level in ["error", "info", "trace", "warn,daemon=debug"] {
             assert!(level_is_valid(level), "{level} was refused");
         }
-        for level in ["", "daemon=loudly", "a=b=c"] {
+        for level in
+            ["", "inof", "info,", "INFO ", "daemon=loudly", "=info", "a=b=c", "info,daemon"]
+        {
             assert!(!level_is_valid(level), "{level} was taken");
         }
     }

@@ -117,7 +117,7 @@ async fn accept_all(
     let mut failures = 0;
     loop {
         // Held until the caller is known, so that strangers cannot crowd out those that are.
-        let Ok(permit) = Arc::clone(handshakes).acquire_owned().await else { return };
+        let permit = Arc::clone(handshakes).acquire_owned().await.expect("it is never closed");
         match listener.accept().await {
             Ok((stream, peer)) => {
                 failures = 0;

@@ -17,6 +17,9 @@ use crate::identity::{Credentials, connect};
 const PROXY: &str = "causeway://site/a/role/proxy/name/p1";
 const SOON: Duration = Duration::from_secs(20);
 
+/// More than the system's buffers of both ends hold.
+const LARGE_BYTES: usize = 32 * 1024 * 1024;
+
 /// A server of a few routes, and an agent that calls it.
 struct Pair {
     address: std::net::SocketAddr,
@@ -38,6 +41,9 @@ impl Pair {
                 Reply::json(request.caller())
             }),
             Route::new(Method::POST, "/vms/{vm}", &[Role::Agent], only_the_one_that_is_named),
+            Route::new(Method::GET, "/large", &[Role::Agent], |_| async {
+                Ok(Reply::text("text/plain", "x".repeat(LARGE_BYTES)))
+            }),
             Route::new(Method::GET, "/panic", &[Role::Agent], |_| async { panic!("as asked") }),
         ];
         let tls = Arc::new(ArcSwap::new(own.server_config()));
@@ -119,4 +125,31 @@ async fn a_head_that_does_not_come_ends_the_connection() {
         let heard = pair.said(begun).await;
         assert_eq!(heard.contains(" 200 "), begun.ends_with("\r\n\r\n"), "{begun:?}: {heard}");
     }
+}
+
+#[tokio::test]
+async fn a_caller_that_takes_nothing_of_its_reply_is_dropped() {
+    let pair = Pair::with(Bounds { unread_ms_max: 300, ..Bounds::default() }).await;
+    let request = b"GET /large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let mut takes = pair.connected().await;
+    takes.write_all(request).await.unwrap();
+    assert!(read_to_end(&mut takes).await.len() > LARGE_BYTES);
+
+    let mut stalls = pair.connected().await;
+    stalls.write_all(request).await.unwrap();
+    let caller = stalls.get_ref().0.local_addr().unwrap();
+    let dropped = async {
+        while is_connected(pair.address.port(), caller.port()) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(SOON, dropped).await.expect("the server drops the caller");
+}
+
+/// Whether the system has an established connection from this local port to that remote one.
+fn is_connected(local: u16, remote: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let mut rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let (local, remote) = (format!(":{local:04X}"), format!(":{remote:04X}"));
+    rows.any(|row| row[1].ends_with(&local) && row[2].ends_with(&remote) && row[3] == "01")
 }
