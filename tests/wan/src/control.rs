@@ -150,7 +150,11 @@ impl Control {
                 sender: self.sender.clone(),
             };
             let ours = stream.try_clone()?;
-            let serve = move || session.serve(&stream);
+            let serve = move || {
+                session.serve(&stream);
+                // Best effort: the client may have closed first. Our other handle would keep it open.
+                let _ = stream.shutdown(Shutdown::Both);
+            };
             let thread = thread::Builder::new().name("wan-control".into()).spawn(serve)?;
             self.clients.push((ours, thread));
         }
