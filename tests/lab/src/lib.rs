@@ -9,10 +9,13 @@
 mod allocated;
 mod error;
 pub mod host;
+pub mod image;
 mod kernel;
 pub mod programs;
+pub mod qemu_args;
 pub mod sandbox;
 pub mod snapshot;
+pub mod vm_lock;
 pub mod witness;
 pub mod world;
 

@@ -44,7 +44,6 @@ pub fn run(settings: &Settings) -> io::Result<()> {
         let reason = format!("cannot {what}: {cause}");
         return wire::send(socket.as_fd(), &Event::Failed { reason }, &[]);
     }
-    let home = File::open("/proc/thread-self/ns/net")?;
     let house = Arc::new(House::new(socket));
     wire::send(house.socket.as_fd(), &Event::Ready, &[])?;
     let reaper = Arc::clone(&house);
@@ -55,7 +54,7 @@ pub fn run(settings: &Settings) -> io::Result<()> {
             Request::Spawn { id, netns, program, args, env } => {
                 let mut command = Command::new(program);
                 command.args(args).env_clear().env("PATH", PATH).envs(env);
-                house.start(id, netns.as_deref(), &home, command, streams)?;
+                house.start(id, netns.as_deref(), command, streams)?;
             }
             Request::Signal { id, signal } => house.signal(id, signal)?,
         }
@@ -99,12 +98,11 @@ impl House {
         &self,
         id: u64,
         netns: Option<&str>,
-        home: &File,
-        mut command: Command,
+        command: Command,
         streams: Vec<OwnedFd>,
     ) -> io::Result<()> {
         let mut running = self.running();
-        let started = spawn(netns, home, &mut command, streams);
+        let started = spawn(netns, command, streams);
         let event = match started {
             Ok(pid) => {
                 running.id_of.insert(pid, id);
@@ -162,14 +160,9 @@ impl House {
     }
 }
 
-/// Only the calling thread changes its network namespace, and comes back; a thread that could not
-/// would start later programs on the wrong machine, so that is the place's end.
-fn spawn(
-    netns: Option<&str>,
-    home: &File,
-    command: &mut Command,
-    streams: Vec<OwnedFd>,
-) -> io::Result<Pid> {
+/// A thread made for it enters the network namespace, so the place's first process itself never
+/// leaves its own: whoever looks at it sees where it is.
+fn spawn(netns: Option<&str>, mut command: Command, streams: Vec<OwnedFd>) -> io::Result<Pid> {
     let [stdin, stdout, stderr]: [OwnedFd; STREAMS] =
         streams.try_into().map_err(|_| io::Error::other("a start without its three streams"))?;
     command
@@ -178,13 +171,15 @@ fn spawn(
         .stderr(Stdio::from(stderr))
         .process_group(0)
         .current_dir("/");
-    if let Some(name) = netns {
-        let away = File::open(format!("/run/netns/{name}"))
-            .map_err(|cause| io::Error::other(format!("no network namespace {name}: {cause}")))?;
-        enter(&away)?;
-    }
-    let started = command.spawn();
-    enter(home).expect("a thread may always return to the namespace that it came from");
+    let started = thread::scope(|scope| {
+        let apart = scope.spawn(|| {
+            if let Some(name) = netns {
+                enter(name)?;
+            }
+            command.spawn()
+        });
+        apart.join().expect("starting a program does not panic")
+    });
     let pid = started?.id();
     Ok(i32::try_from(pid)
         .ok()
@@ -192,7 +187,9 @@ fn spawn(
         .expect("a started process has a positive number"))
 }
 
-fn enter(netns: &File) -> io::Result<()> {
+fn enter(name: &str) -> io::Result<()> {
+    let netns = File::open(format!("/run/netns/{name}"))
+        .map_err(|cause| io::Error::other(format!("no network namespace {name}: {cause}")))?;
     move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))?;
     Ok(())
 }

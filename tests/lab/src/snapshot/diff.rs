@@ -67,8 +67,8 @@ pub struct Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(out, "{} differences that nobody allowed", self.unexplained.len())?;
-        for change in &self.unexplained {
-            writeln!(out, "  {change}")?;
+        for line in lines(&self.unexplained) {
+            writeln!(out, "  {line}")?;
         }
         writeln!(out, "{} allowed by name", self.allowed.len())?;
         for (name, change) in &self.allowed {
@@ -76,6 +76,49 @@ impl fmt::Display for Difference {
         }
         Ok(())
     }
+}
+
+/// One line for each change; a thing that went and came otherwise is one, with what of it is other.
+fn lines(changes: &[Change]) -> Vec<String> {
+    let mut changes: Vec<Option<&Change>> = changes.iter().map(Some).collect();
+    let mut lines = Vec::new();
+    for index in 0..changes.len() {
+        let Some(change) = changes[index].take() else {
+            continue;
+        };
+        let other = changes
+            .iter_mut()
+            .find(|other| other.is_some_and(|other| is_same_thing(change.item(), other.item())));
+        match (change, other.and_then(Option::take)) {
+            (Change::Went(old), Some(Change::Came(new)))
+            | (Change::Came(new), Some(Change::Went(old))) => lines.push(altered(old, new)),
+            _ => lines.push(change.to_string()),
+        }
+    }
+    lines
+}
+
+/// Whether two lines tell of one thing: of the kinds whose lines begin with its name.
+fn is_same_thing(one: &Item, other: &Item) -> bool {
+    let has_name = matches!(one.kind, Kind::Link | Kind::Setting | Kind::File);
+    let name = |item: &Item| item.text.split(' ').next().map(ToOwned::to_owned);
+    has_name && one.host == other.host && one.kind == other.kind && name(one) == name(other)
+}
+
+fn altered(old: &Item, new: &Item) -> String {
+    let only = |one: &Item, other: &Item| {
+        let others: HashSet<&str> = other.text.split(' ').collect();
+        let words = one.text.split(' ').filter(|word| !others.contains(word));
+        words.collect::<Vec<_>>().join(" ")
+    };
+    let name = new.text.split(' ').next().unwrap_or_default();
+    format!(
+        "~ {:<16} {:<15} {name}: was {}, is {}",
+        new.host,
+        new.kind,
+        only(old, new),
+        only(new, old)
+    )
 }
 
 pub(super) fn between(before: &[Item], after: &[Item], allowances: &[Allowance]) -> Difference {
@@ -171,6 +214,14 @@ mod tests {
         ];
         let difference = between(&[old], &after, &[]);
         assert_eq!(difference.unexplained, [Change::Came(after[0].clone()), Change::Came(changed)]);
+    }
+
+    #[test]
+    fn what_is_only_altered_is_one_line_with_what_is_other() {
+        let before = [item(Kind::Link, "leg flags=[UP] mtu=1500")];
+        let after = [item(Kind::Link, "leg flags=[UP] mtu=1400")];
+        let text = between(&before, &after, &[]).to_string();
+        assert!(text.contains("leg: was mtu=1500, is mtu=1400"), "{text}");
     }
 
     #[test]

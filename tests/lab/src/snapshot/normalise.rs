@@ -3,16 +3,24 @@
 
 use serde_json::{Map, Value};
 
-/// Numbers and times that the kernel hands out or counts.
-const VOLATILE: [&str; 22] = [
+/// Counters, ages and numbers that the kernel hands out, and what a bridge works out for itself.
+const VOLATILE: [&str; 28] = [
     "age",
+    "bridge_id",
     "bytes",
+    "config_pending",
     "confirmed",
+    "designated_bridge",
+    "designated_cost",
+    "designated_port",
+    "designated_root",
     "expires",
     "handle",
+    "id",
     "ifindex",
     "link_index",
     "link_netnsid",
+    "no",
     "packets",
     "preferred_life_time",
     "probes",
@@ -20,18 +28,32 @@ const VOLATILE: [&str; 22] = [
     "root_id",
     "root_path_cost",
     "root_port",
-    "designated_root",
     "topology_change",
+    "topology_change_ack",
     "topology_change_detected",
     "updated",
-    "used",
     "valid_life_time",
-    "designated_bridge",
+];
+/// Properties of drivers that nobody sets; they would bury what matters.
+const NOT_TOLD: [&str; 13] = [
+    "gro_ipv4_max_size",
+    "gro_max_size",
+    "group_fwd_mask_str",
+    "gso_ipv4_max_size",
+    "gso_max_segs",
+    "gso_max_size",
+    "link_type",
+    "max_mtu",
+    "min_mtu",
+    "num_rx_queues",
+    "num_tx_queues",
+    "tso_max_segs",
+    "tso_max_size",
 ];
 
 /// One line for one object.
 pub(super) fn line(object: &Map<String, Value>) -> String {
-    let mut keys: Vec<&String> = object.keys().filter(|key| !is_volatile(key)).collect();
+    let mut keys: Vec<&String> = object.keys().filter(|key| !is_left_out(key)).collect();
     keys.sort();
     let parts: Vec<_> =
         keys.into_iter().map(|key| format!("{key}={}", text(&object[key]))).collect();
@@ -46,14 +68,19 @@ pub(super) fn is_permanent(neighbour: &Map<String, Value>) -> bool {
         .is_some_and(|states| states.iter().any(|state| state == "PERMANENT"))
 }
 
-/// Whether a bridge's entry was set by somebody: neither learned, nor an interface's own filter.
-pub(super) fn is_set_on_a_bridge(entry: &Map<String, Value>) -> bool {
+/// Whether a bridge's entry was set by somebody: neither learned, nor an interface's own filter, nor
+/// the bridge's entry for one of its ports' own addresses, `own`.
+pub(super) fn is_set_on_a_bridge(entry: &Map<String, Value>, own: &[String]) -> bool {
     let is_set = entry.get("state").is_some_and(|state| state == "permanent" || state == "static");
-    is_set && entry.contains_key("master")
+    let is_own = entry
+        .get("mac")
+        .and_then(Value::as_str)
+        .is_some_and(|mac| own.iter().any(|own| own == mac));
+    is_set && !is_own && entry.contains_key("master")
 }
 
-fn is_volatile(key: &str) -> bool {
-    VOLATILE.contains(&key) || key.ends_with("_timer")
+fn is_left_out(key: &str) -> bool {
+    VOLATILE.contains(&key) || NOT_TOLD.contains(&key) || key.ends_with("_timer")
 }
 
 fn text(value: &Value) -> String {
@@ -89,10 +116,12 @@ mod tests {
         assert!(is_permanent(&object(r#"{"dst":"10.0.0.1","state":["PERMANENT"]}"#)));
         assert!(!is_permanent(&object(r#"{"dst":"10.0.0.1","state":["STALE"]}"#)));
         assert!(!is_permanent(&object(r#"{"dst":"10.0.0.1"}"#)));
-        assert!(is_set_on_a_bridge(&object(r#"{"mac":"m","master":"br0","state":"static"}"#)));
-        assert!(!is_set_on_a_bridge(&object(r#"{"mac":"m","master":"br0","state":""}"#)));
-        assert!(!is_set_on_a_bridge(&object(
-            r#"{"mac":"m","flags":["self"],"state":"permanent"}"#
-        )));
+        let entry =
+            |state: &str| object(&format!(r#"{{"mac":"m","master":"br0","state":"{state}"}}"#));
+        assert!(is_set_on_a_bridge(&entry("static"), &[]));
+        assert!(!is_set_on_a_bridge(&entry("permanent"), &["m".to_owned()]));
+        assert!(!is_set_on_a_bridge(&entry(""), &[]));
+        let filter = object(r#"{"mac":"m","flags":["self"],"state":"permanent"}"#);
+        assert!(!is_set_on_a_bridge(&filter, &[]));
     }
 }

@@ -21,8 +21,10 @@ pub(super) fn look(host: &Host) -> Result<Vec<Item>, LabError> {
     let mut add = |kind, text| {
         items.push(Item { host: host.to_string(), kind, text });
     };
-    for link in json(host, &["ip", "-j", "-d", "link"])? {
-        add(Kind::Link, named(&link));
+    let links = json(host, &["ip", "-j", "-d", "link"])?;
+    let own: Vec<String> = links.iter().filter_map(address_of).collect();
+    for link in &links {
+        add(Kind::Link, named(link));
     }
     for link in json(host, &["ip", "-j", "addr"])? {
         for address in objects(link.get("addr_info")) {
@@ -47,7 +49,7 @@ pub(super) fn look(host: &Host) -> Result<Vec<Item>, LabError> {
         }
     }
     for entry in json(host, &["bridge", "-j", "fdb"])? {
-        if normalise::is_set_on_a_bridge(&entry) {
+        if normalise::is_set_on_a_bridge(&entry, &own) {
             add(Kind::BridgeEntry, normalise::line(&entry));
         }
     }
@@ -98,6 +100,10 @@ fn objects(value: Option<&Value>) -> Vec<Map<String, Value>> {
         .filter(|object| !object.is_empty())
         .cloned()
         .collect()
+}
+
+fn address_of(link: &Map<String, Value>) -> Option<String> {
+    link.get("address").and_then(Value::as_str).map(ToOwned::to_owned)
 }
 
 /// Interfaces are told by name first.

@@ -9,8 +9,8 @@ use super::links::{self, End};
 use super::plan::{AROUND, WorldPlan};
 use super::settings::{self, Role};
 use super::{
-    DESK, HYPERVISOR, MANAGEMENT_DEVICE, PROXY, ROUTER, Site, WAN_DEVICE, World, client_name,
-    configure, neighbour_name,
+    DESK, HYPERVISOR, MANAGEMENT_DEVICE, PROXY, ROUTER, Site, WAN_DEVICE, World, carrier,
+    client_name, configure, neighbour_name,
 };
 use crate::LabError;
 use crate::host::Host;
@@ -24,7 +24,10 @@ pub(super) fn build(plan: &WorldPlan) -> Result<World, LabError> {
     let world =
         World { plan: plan.clone(), sites, clients, management_place, wan, management, between };
     settle(&world)?;
-    for_each(&configurations(&world), |(host, lines)| host.ip_batch(lines))?;
+    let machines = configurations(&world);
+    for_each(&machines, |(host, lines)| host.ip_batch(lines))?;
+    // Only when all ends are up can any be waited for.
+    for_each(&machines, |(host, _)| carrier::wait(host))?;
     Ok(world)
 }
 

@@ -29,6 +29,7 @@
 
 pub mod addresses;
 mod build;
+mod carrier;
 mod configure;
 mod emulator;
 mod links;
