@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use guest::records::check::check_image;
-use guest::service::Service;
+use guest::service::{READY, Service};
 use guest::settings::{FLAG_PREFIX, Settings};
 use guest::{boot, clients};
 
@@ -42,7 +42,7 @@ fn serve(settings: &Settings) -> Outcome {
     let service = Service::new(settings)?;
     // The lab waits for this line, on a console or a pipe.
     println!(
-        "causeway-guest: ready port={} control={} boot={}",
+        "{READY} port={} control={} boot={}",
         service.port()?,
         service.control_port()?,
         service.boot()

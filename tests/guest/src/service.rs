@@ -19,6 +19,12 @@ use crate::settings::Settings;
 use crate::slots::Part;
 use crate::traffic::Token;
 
+/// How the line begins that says a guest serves.
+pub const READY: &str = "causeway-guest: ready";
+
+/// How the lines begin that say its event loop turns; their number follows.
+pub const ALIVE: &str = "causeway-guest: alive";
+
 const EVENTS_MAX: usize = 1024;
 
 /// A message of a connection to a neighbour that is opened at the start, and its pace.
@@ -67,6 +73,15 @@ struct Inner {
     flows: Flows,
     recorder: Option<Recorder>,
     dirtier: Dirtier,
+    heart: Heart,
+}
+
+/// Says on the console that the event loop turns.
+#[derive(Debug)]
+struct Heart {
+    interval: Duration,
+    beats: u64,
+    due: Option<Instant>,
 }
 
 impl Service {
@@ -91,7 +106,8 @@ impl Service {
         };
         let (dirtier, registry) = (Dirtier::start()?, poll.registry().try_clone()?);
         let (flows, started) = (Flows::default(), Instant::now());
-        let inner = Inner { boot, started, registry, server, flows, recorder, dirtier };
+        let heart = Heart::new(Duration::from_millis(settings.heartbeat_ms), started);
+        let inner = Inner { boot, started, registry, server, flows, recorder, dirtier, heart };
         let mut service = Self { poll, control, inner };
         service.begin(settings)?;
         Ok(service)
@@ -137,6 +153,7 @@ impl Service {
                 self.handle(event, now);
             }
             let inner = &mut self.inner;
+            inner.heart.beat_if_due(now);
             more = inner.server.go_on(&inner.registry, now) | inner.flows.go_on(now);
         }
     }
@@ -181,8 +198,8 @@ impl Service {
 impl Inner {
     /// How long nothing is due.
     fn rest(&self) -> Option<Duration> {
-        let due = self.server.next_due().into_iter().chain(self.flows.next_due()).min();
-        due.map(|due| due.saturating_duration_since(Instant::now()))
+        let due = [self.server.next_due(), self.flows.next_due(), self.heart.due];
+        due.into_iter().flatten().min().map(|due| due.saturating_duration_since(Instant::now()))
     }
 
     fn obey(&mut self, command: Command) -> Answer {
@@ -226,6 +243,20 @@ impl Inner {
             opened: self.flows.report(now).flows.len(),
             records: self.recorder.as_ref().map(Recorder::status),
             dirty: self.dirtier.counters(),
+        }
+    }
+}
+
+impl Heart {
+    fn new(interval: Duration, now: Instant) -> Self {
+        Self { interval, beats: 0, due: (!interval.is_zero()).then_some(now + interval) }
+    }
+
+    fn beat_if_due(&mut self, now: Instant) {
+        if self.due.is_some_and(|due| due <= now) {
+            println!("{ALIVE} {}", self.beats);
+            self.beats += 1;
+            self.due = Some(now + self.interval);
         }
     }
 }

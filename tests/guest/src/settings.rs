@@ -54,6 +54,9 @@ pub struct Settings {
     pub dirty_mib_per_s: u32,
     /// `dirty_set`: MiB of memory that are dirtied in turn.
     pub dirty_set_mib: u32,
+    /// `heartbeat`: milliseconds between two lines on the console that say the event loop turns; 0:
+    /// none. A VM that has moved has no other reason to write there.
+    pub heartbeat_ms: u64,
     /// `neighbours`: addresses to keep connections to from the start on, separated by commas.
     pub neighbours: Vec<SocketAddr>,
     /// `neighbour_idle`: idle connections in all.
@@ -77,6 +80,7 @@ impl Default for Settings {
             records_per_s: 0,
             dirty_mib_per_s: 0,
             dirty_set_mib: 0,
+            heartbeat_ms: 0,
             neighbours: Vec::new(),
             neighbour_idle: 0,
             neighbour_paced: 0,
@@ -141,6 +145,7 @@ impl Settings {
             "records" => self.records_per_s = read.parse("records in each second")?,
             "dirty" => self.dirty_mib_per_s = read.parse("MiB in each second")?,
             "dirty_set" => self.dirty_set_mib = read.parse("MiB")?,
+            "heartbeat" => self.heartbeat_ms = read.parse("milliseconds")?,
             "neighbours" => self.neighbours = read.list("ADDRESS:PORT, separated by commas")?,
             "neighbour_idle" => self.neighbour_idle = read.parse("a number")?,
             "neighbour_paced" => self.neighbour_paced = read.parse("a number")?,

@@ -122,7 +122,8 @@ mod tests {
 
     #[test]
     fn trouble_is_named_with_its_line() {
-        for trouble in ["[ 3.1] BUG: kernel NULL pointer", "Oops: 0000 [#1]", "Kernel panic - not"] {
+        for trouble in ["[ 3.1] BUG: kernel NULL pointer", "Oops: 0000 [#1]", "Kernel panic - not"]
+        {
             let fault = check(&format!("{GOOD}\n{trouble}\n"), Came::Booting).unwrap_err();
             assert_eq!(fault, ConsoleFault::Trouble { line: 7, text: trouble.into() });
         }

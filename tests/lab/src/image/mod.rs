@@ -15,6 +15,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use parts::GUEST_PROGRAM;
+pub(crate) use parts::INIT_UP;
 
 use parts::Parts;
 
@@ -63,7 +64,9 @@ pub enum ImageError {
         source: io::Error,
     },
     /// The folder that cargo builds into cannot be found.
-    #[error("{program} does not lie in a target folder of cargo's; run it from where cargo built it")]
+    #[error(
+        "{program} does not lie in a target folder of cargo's; run it from where cargo built it"
+    )]
     NoTargetFolder {
         /// The running program.
         program: PathBuf,

@@ -48,13 +48,16 @@ pub(super) struct Parts {
 impl Parts {
     pub(super) fn gather(target: &Path) -> Result<Self, ImageError> {
         let folder = target.join("kernel");
-        let (kernel, modules) = read_kernel(&folder)
-            .map_err(|source| ImageError::NoKernel { folder, source })?;
-        let busybox = fs::read(BUSYBOX)
-            .map_err(|source| ImageError::NoBusybox { path: BUSYBOX, source })?;
+        let (kernel, modules) =
+            read_kernel(&folder).map_err(|source| ImageError::NoKernel { folder, source })?;
+        let busybox =
+            fs::read(BUSYBOX).map_err(|source| ImageError::NoBusybox { path: BUSYBOX, source })?;
         let path = guest_program(target)?;
-        let guest = fs::read(&path)
-            .map_err(|source| ImageError::File { what: "read", path: path.clone(), source })?;
+        let guest = fs::read(&path).map_err(|source| ImageError::File {
+            what: "read",
+            path: path.clone(),
+            source,
+        })?;
         if !is_static(&guest) {
             return Err(ImageError::NotStatic { path });
         }

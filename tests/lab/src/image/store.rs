@@ -83,8 +83,7 @@ mod tests {
         let first = keep(folder.path(), b"first").unwrap();
         assert_eq!(keep(folder.path(), b"first").unwrap(), first);
         assert_eq!(fs::read(&first).unwrap(), b"first");
-        let paths: Vec<PathBuf> =
-            (0..6_u8).map(|n| keep(folder.path(), &[n]).unwrap()).collect();
+        let paths: Vec<PathBuf> = (0..6_u8).map(|n| keep(folder.path(), &[n]).unwrap()).collect();
         let images = fs::read_dir(folder.path()).unwrap().filter(|entry| {
             let name = entry.as_ref().unwrap().file_name();
             name.to_string_lossy().starts_with(PREFIX)
