@@ -133,6 +133,15 @@ mod tests {
         }
 
         #[test]
+        fn any_uri_is_an_identity_that_says_the_same_or_none(
+            text in "(causeway://)?(site/|role/|name/|agent/|[ -~]{0,9}/?){0,8}",
+        ) {
+            if let Ok(identity) = peer_identity(&with_names(vec![uri(&text)])) {
+                prop_assert_eq!(identity.to_string(), text);
+            }
+        }
+
+        #[test]
         fn a_certificate_with_broken_bytes_never_panics(at: prop::sample::Index, byte: u8) {
             static WHOLE: std::sync::LazyLock<Vec<u8>> =
                 std::sync::LazyLock::new(|| with_names(vec![uri(HV1)]).to_vec());
