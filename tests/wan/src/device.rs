@@ -17,7 +17,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::counters::{DeviceCounters, Tally};
-use crate::ioctls;
+use crate::kernel;
 use crate::plan::Site;
 
 /// How many packets a site may have sent before we have read them: 120 ms at 1 Gbit/s of 1500-byte
@@ -82,8 +82,8 @@ impl Device {
 
     /// What the kernel has counted, wherever the device is and whatever it is called now.
     pub(crate) fn counters(&self) -> Result<DeviceCounters, Error> {
-        let name = ioctls::device_name(&self.tun)?;
-        let namespace = ioctls::device_namespace(&self.tun)?;
+        let name = kernel::device_name(&self.tun)?;
+        let namespace = kernel::device_namespace(&self.tun)?;
         // "thread-self": the network of this thread, which is in the device's namespace.
         let read = || fs::read_to_string("/proc/thread-self/net/dev");
         let table = in_namespace(namespace.as_fd(), read)?;
@@ -110,7 +110,7 @@ fn open_namespace(site: &Site, path: &Path) -> Result<File, DeviceError> {
 fn make_here(name: &str, mtu_bytes: u16) -> Result<Device, Error> {
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let tun = rustix::fs::open("/dev/net/tun", flags, Mode::empty())?;
-    ioctls::make_device(&tun, name)?;
+    kernel::make_device(&tun, name)?;
     // Any socket will do to name a device of this namespace to the kernel.
     let socket = rustix::net::socket_with(
         AddressFamily::INET,
@@ -118,8 +118,8 @@ fn make_here(name: &str, mtu_bytes: u16) -> Result<Device, Error> {
         SocketFlags::CLOEXEC,
         None,
     )?;
-    ioctls::set_queue_length(&socket, name, QUEUE_PACKETS)?;
-    ioctls::set_mtu(&socket, name, mtu_bytes)?;
+    kernel::set_queue_length(&socket, name, QUEUE_PACKETS)?;
+    kernel::set_mtu(&socket, name, mtu_bytes)?;
     Ok(Device { tun })
 }
 

@@ -21,7 +21,7 @@ mod counters;
 mod device;
 mod emulator;
 mod fabric;
-mod ioctls;
+mod kernel;
 mod link;
 mod plan;
 mod pool;

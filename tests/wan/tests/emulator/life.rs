@@ -60,7 +60,8 @@ fn a_device_may_be_moved_and_renamed_while_it_runs() {
         port(1, &b.path().display().to_string()),
     ];
     let emulator = Program::start(folder.path().join("wan.sock"), &words);
-    hub.ip(&["link", "set", "first0", "netns", a.name(), "name", "wan0"]).unwrap();
+    hub.ip(&["link", "set", "first0", "netns", a.path().to_str().unwrap(), "name", "wan0"])
+        .unwrap();
     set_up(0, &a);
     set_up(1, &b);
     let world = World { emulator, sites: vec![a, b], folder };
@@ -88,15 +89,15 @@ fn what_cannot_be_made_is_named() {
         |first: String, second: String| ["--port".to_owned(), first, "--port".to_owned(), second];
     let control = folder.path().join("wan.sock");
 
-    let said = refusal(control.clone(), &ports(port(0, &path), port(1, "/run/netns/no-such")));
+    let said = refusal(&control, &ports(port(0, &path), port(1, "/run/netns/no-such")));
     assert!(said.contains("port 'b'") && said.contains("/run/netns/no-such"), "{said}");
 
-    let said = refusal(control.clone(), &ports(port(0, &path), port(1, &path)));
+    let said = refusal(&control, &ports(port(0, &path), port(1, &path)));
     assert!(said.contains("port 'b'") && said.contains("'wan0'"), "the name is taken: {said}");
 
     let nowhere = folder.path().join("no").join("such").join("folder");
     let second = port(1, &path).replace(":wan0:", ":wan1:");
-    let said = refusal(nowhere.clone(), &ports(port(0, &path), second));
+    let said = refusal(&nowhere, &ports(port(0, &path), second));
     assert!(said.contains(nowhere.to_str().unwrap()), "{said}");
     assert!(!has_device(&site));
 }

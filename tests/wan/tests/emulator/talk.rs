@@ -105,7 +105,7 @@ fn a_socket_in_use_is_left_alone_and_a_dead_one_replaced() {
     let path = site.path().display().to_string();
     let second = port(1, &path).replace(":wan0:", ":wan1:");
     let words = ["--port".to_owned(), port(0, &path), "--port".to_owned(), second];
-    let said = refusal(world.emulator.control.clone(), &words);
+    let said = refusal(&world.emulator.control, &words);
     assert!(said.contains("in use"), "{said}");
     world.client().counters().unwrap();
 

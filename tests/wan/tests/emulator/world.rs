@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::UdpSocket;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -126,8 +126,8 @@ impl Drop for Program {
 }
 
 /// Starts one that is expected to refuse; gives what it said.
-pub(crate) fn refusal(control: PathBuf, words: &[String]) -> String {
-    let mut child = command(&control, words).stderr(Stdio::piped()).spawn().unwrap();
+pub(crate) fn refusal(control: &Path, words: &[String]) -> String {
+    let mut child = command(control, words).stderr(Stdio::piped()).spawn().unwrap();
     let status = child.wait().unwrap();
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
@@ -135,7 +135,7 @@ pub(crate) fn refusal(control: PathBuf, words: &[String]) -> String {
     said
 }
 
-fn command(control: &PathBuf, words: &[String]) -> Command {
+fn command(control: &Path, words: &[String]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_causeway-wan"));
     command.args(["run", "--seed", "11", "--die-with-stdin", "--control"]).arg(control);
     command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped());

@@ -88,6 +88,20 @@ pub(crate) fn set_mtu(socket: impl AsFd, name: &str, mtu_bytes: u16) -> io::Resu
     unsafe { ioctl(socket, Updater::<SIOCSIFMTU, _>::new(&mut request)) }
 }
 
+/// Lets the calling thread run before all ordinary ones whenever it has something to do; threads that
+/// it makes are ordinary again.
+pub(crate) fn run_before_others() -> std::io::Result<()> {
+    // SAFETY: an all-zero `sched_param` is valid: it is made of numbers.
+    let mut lowest: libc::sched_param = unsafe { std::mem::zeroed() };
+    lowest.sched_priority = 1;
+    let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: the call reads one `sched_param` that outlives it; 0 names the calling thread.
+    if unsafe { libc::sched_setscheduler(0, policy, &raw const lowest) } == 0 {
+        return Ok(());
+    }
+    Err(std::io::Error::last_os_error())
+}
+
 struct Namespace;
 
 // SAFETY: the call has no argument, so that no pointer is read or written; on success it returns a
