@@ -240,7 +240,7 @@ impl Inner {
             boot: self.boot,
             up_ms: u64::try_from(up.as_millis()).unwrap_or(u64::MAX),
             server: self.server.counters(),
-            opened: self.flows.report(now).flows.len(),
+            opened: self.flows.count(),
             records: self.recorder.as_ref().map(Recorder::status),
             dirty: self.dirtier.counters(),
         }

@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use guest::dirty::DirtyRate;
 use guest::ending::{Ending, Party};
@@ -149,6 +150,41 @@ fn a_download_that_the_server_ends_is_whole_up_to_its_last_frame() {
     for flow in &report.flows {
         assert_eq!(flow.ending, Ending::Fin { by: Party::Server }, "{flow:#?}");
         assert_eq!(flow.verified_down, flow.answers * 65536);
+    }
+}
+
+#[test]
+fn a_pause_of_the_guest_is_a_stall_of_those_it_owes_and_of_no_idle_flow() {
+    const PAUSE: Duration = Duration::from_millis(300);
+    let guest = Guest::start(&[]);
+    let both = [guest.v4(), guest.v6()];
+    let mut clients = ClientsProcess::launch();
+    let flows = vec![flows(4, &both, PACED), flows(2, &both, Mode::Idle)];
+    let plan = Plan { flows, sessions: vec![sessions(2, &both, 20)] };
+    clients.commands().start(plan, WAIT_MAX).unwrap();
+    let progress = |least: u64| {
+        move |report: &Report| {
+            report.flows[..4].iter().all(|flow| flow.answers >= least)
+                && report.sessions.iter().all(|session| session.answers.received >= least)
+        }
+    };
+    report_when(&mut clients, progress(3));
+    guest.stopped_during(|| std::thread::sleep(PAUSE));
+    let before = clients.commands().report().unwrap().flows[0].answers;
+    report_when(&mut clients, progress(before + 10));
+    let report = clients.stop();
+    // The first message that is owed goes out one interval after the pause's beginning at the latest.
+    let owed_us = (PAUSE - Duration::from_millis(50)).as_micros() as u64;
+    for flow in &report.flows {
+        assert_eq!(flow.ending, Ending::Fin { by: Party::Client });
+        match flow.mode {
+            Mode::Idle => assert_eq!(flow.stall_us_max, 0, "{flow:#?}"),
+            _ => assert!(flow.stall_us_max >= owed_us, "{flow:#?}"),
+        }
+    }
+    for session in &report.sessions {
+        assert!(session.stall_us_max >= owed_us, "{session:#?}");
+        assert_eq!((session.lost_up(), session.lost_down()), (0, 0), "{session:#?}");
     }
 }
 

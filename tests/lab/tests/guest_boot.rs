@@ -61,8 +61,8 @@ struct Vm {
 
 impl Vm {
     fn boot() -> Self {
-        let lock = VmLock::take(vm_lock::WAIT_MAX).unwrap();
         let image = GuestImage::build().unwrap();
+        let lock = VmLock::take(vm_lock::WAIT_MAX).unwrap();
         let accelerator = Accelerator::probe(&image).unwrap();
         let kept = [&image.kernel, &image.initramfs].map(|path| path.parent().unwrap().to_owned());
         let plan = PlacePlan { kept: kept.into(), ..PlacePlan::named("boot") };

@@ -36,11 +36,12 @@ pub enum OpenError {
     Datagrams(#[source] io::Error),
 }
 
-/// Something that is due at a time.
+/// Something that is due at a time. Of one time the first named comes first: a flow that falls silent
+/// sends no message then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
-    Message(usize),
     Silence(usize),
+    Message(usize),
     Datagram(usize),
 }
 
@@ -96,12 +97,16 @@ impl Flows {
                 let lead = interval_ms.saturating_mul(nth as u64) / spec.count as u64;
                 self.due.push(Reverse((now + Duration::from_millis(lead), Due::Message(id))));
             }
-            if let Some(after_ms) = spec.silent_after_ms {
-                let at = now + Duration::from_millis(after_ms);
-                self.due.push(Reverse((at, Due::Silence(id))));
+            match spec.silent_after_ms {
+                Some(0) => self.flows[id].silent = true,
+                Some(after_ms) => {
+                    let at = now + Duration::from_millis(after_ms);
+                    self.due.push(Reverse((at, Due::Silence(id))));
+                }
+                None => {}
             }
         }
-        self.count(pool, spec.count);
+        self.count_sockets(pool, spec.count);
         Ok(())
     }
 
@@ -124,7 +129,7 @@ impl Flows {
             let session = Session::open(registry, event, spec.ends(nth), id, pace)
                 .map_err(OpenError::Datagrams)?;
             self.sessions.push(session);
-            self.count(pool, 1);
+            self.count_sockets(pool, 1);
             let lead = interval * u32::try_from(nth).unwrap_or(0)
                 / u32::try_from(spec.count).unwrap_or(u32::MAX);
             self.due.push(Reverse((now + lead, Due::Datagram(id))));
@@ -238,6 +243,12 @@ impl Flows {
         !self.flows.iter().any(Flow::is_open) && self.sessions.iter().all(Session::is_complete)
     }
 
+    /// How many flows were ever opened.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.flows.len()
+    }
+
     /// Everything, as of now.
     #[must_use]
     pub fn report(&self, now: Instant) -> Report {
@@ -249,7 +260,7 @@ impl Flows {
         }
     }
 
-    fn count(&mut self, pool: Pool, sockets: usize) {
+    fn count_sockets(&mut self, pool: Pool, sockets: usize) {
         match pool {
             Pool::Start => self.at_start += sockets,
             Pool::New => self.new += sockets,

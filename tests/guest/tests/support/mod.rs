@@ -13,6 +13,7 @@ use guest::clients::Clients;
 use guest::control::Control;
 use guest::flows::plan::{FlowSpec, Mode, SessionSpec};
 use guest::log::{Accepted, Log};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Longest wait for what should happen at once; beside a compiler "at once" can take seconds.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -48,6 +49,14 @@ impl Guest {
 
     pub(crate) fn v6(&self) -> SocketAddr {
         (Ipv6Addr::LOCALHOST, self.port).into()
+    }
+
+    /// Lets the guest run no instruction for as long as `work` takes, as a VM that is being moved.
+    pub(crate) fn stopped_during(&self, work: impl FnOnce()) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::STOP).unwrap();
+        work();
+        kill_process(pid, Signal::CONT).unwrap();
     }
 
     pub(crate) fn control(&self) -> Control<std::net::TcpStream> {
