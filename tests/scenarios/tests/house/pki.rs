@@ -37,7 +37,7 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
     for (more, complaint) in [
         (&["--site", "A"][..], "a-z, 0-9 and inner '-'"),
         (&["--site", "a", "--days", "0"], "0 is not in"),
-        (&["--site", "a", "--days", "100000"], "use --days 3650 or less"),
+        (&["--site", "a", "--days", "100000"], "more than the CA itself has left"),
         (&[], "--site"),
     ] {
         let ended = house.causeway(&[&issue[..], more].concat());
