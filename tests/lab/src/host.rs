@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::LabError;
 use crate::sandbox::{Launch, Place, Process, run_to_end};
+use crate::{LabError, carrier};
 
 /// How long a tool of the system may take to answer.
 const TOOL_MS_MAX: u64 = 30_000;
@@ -94,6 +94,11 @@ impl Host {
             return Ok(());
         }
         self.succeed_with(&["ip", "-batch", "-"], lines.as_bytes()).map(drop)
+    }
+
+    /// Waits until every link here that is up carries; the kernel tells so up to a second late.
+    pub fn wait_for_carrier(&self) -> Result<(), LabError> {
+        carrier::wait(self)
     }
 
     /// Runs `work` of the test itself on this machine's network: sockets that it opens belong here

@@ -7,6 +7,7 @@
 //! and `ss` alone, never with the code that it judges.
 
 mod allocated;
+mod carrier;
 mod error;
 pub mod host;
 pub mod image;

@@ -1,4 +1,5 @@
 //! A witness sees who speaks as a VM, at which port and when, also from a port that comes later.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
@@ -23,6 +24,9 @@ fn speak_as_vm(hypervisor: &Host, speaker: &Host, port: &str) {
     speaker
         .ip_batch(&format!("link set vm up\naddr add {}/{} dev vm\n", vm.ip.v4, APPLICATION_BITS.0))
         .unwrap();
+    // A frame sent before both ends carry is lost without a word.
+    hypervisor.wait_for_carrier().unwrap();
+    speaker.wait_for_carrier().unwrap();
     let socket = speaker.inside(|| UdpSocket::bind((vm.ip.v4, 0))).unwrap().unwrap();
     let gateway = addresses::gateway(lab::world::Gateway::Same, 1).ip.v4;
     for _ in 0..10 {

@@ -71,6 +71,7 @@ pub struct Place(Arc<Inner>);
 
 struct Inner {
     name: String,
+    proc: Proc,
     init_pid: u32,
     link: Arc<Link>,
     alive: Mutex<Option<(Child, JoinHandle<()>)>>,
@@ -103,6 +104,7 @@ impl Place {
         let reader = thread::spawn(move || reader.read_to_end());
         let place = Self(Arc::new(Inner {
             name: plan.name.clone(),
+            proc: plan.proc,
             init_pid,
             link,
             alive: Mutex::new(Some((child, reader))),
@@ -122,6 +124,14 @@ impl Place {
     /// The machine's number of the place's first process, whose `/proc` entry leads inside.
     pub fn init_pid(&self) -> u32 {
         self.0.init_pid
+    }
+
+    /// The number of the place's first process as the place's own `/proc` tells it.
+    pub(crate) fn init_pid_shown(&self) -> u32 {
+        match self.0.proc {
+            Proc::Own => 1,
+            Proc::Machine => self.0.init_pid,
+        }
     }
 
     /// A path of the place as the harness reaches it.
@@ -172,6 +182,21 @@ impl Place {
         }
         names.sort();
         Ok(names)
+    }
+
+    /// What its programs have written to their logs, by name.
+    pub fn logs(&self) -> Result<Vec<(String, String)>, LabError> {
+        let folder = Path::new(process::LOGS);
+        let failed = |cause| LabError::file("read the logs in", folder, cause);
+        let mut logs = Vec::new();
+        for entry in fs::read_dir(self.path(folder)).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let text = fs::read(entry.path()).map_err(failed)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            logs.push((name, String::from_utf8_lossy(&text).into_owned()));
+        }
+        logs.sort();
+        Ok(logs)
     }
 
     /// Ends the place and waits until none of its processes is left.

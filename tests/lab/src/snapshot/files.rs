@@ -20,7 +20,11 @@ const DEPTH_MAX: usize = 32;
 /// All processes but the place's first, by command line; each with its host.
 pub(super) fn processes(place: &Place) -> Result<Vec<Item>, LabError> {
     let hosts = hosts_by_inode(place)?;
+    let init = place.init_pid_shown().to_string();
     let folder = Path::new("/proc");
+    let own = place.path(folder).join(&init).join("ns/pid");
+    let own_tree =
+        fs::metadata(&own).map_err(|cause| LabError::file("look at", &own, cause))?.ino();
     let mut items = Vec::new();
     let entries =
         fs::read_dir(place.path(folder)).map_err(|cause| LabError::file("list", folder, cause))?;
@@ -28,15 +32,20 @@ pub(super) fn processes(place: &Place) -> Result<Vec<Item>, LabError> {
         let entry = entry.map_err(|cause| LabError::file("list", folder, cause))?;
         let name = entry.file_name();
         let is_number = name.to_string_lossy().bytes().all(|byte| byte.is_ascii_digit());
-        if !is_number || name == "1" {
+        if !is_number || name == init.as_str() {
             continue;
         }
         // One that ends while it is looked at is not there any more.
-        let (Ok(words), Ok(netns)) =
-            (fs::read(entry.path().join("cmdline")), fs::metadata(entry.path().join("ns/net")))
-        else {
+        let (Ok(words), Ok(netns), Ok(tree)) = (
+            fs::read(entry.path().join("cmdline")),
+            fs::metadata(entry.path().join("ns/net")),
+            fs::metadata(entry.path().join("ns/pid")),
+        ) else {
             continue;
         };
+        if tree.ino() != own_tree {
+            continue;
+        }
         let words = String::from_utf8_lossy(&words).replace('\0', " ");
         let host = hosts.get(&netns.ino());
         items.push(Item {

@@ -79,6 +79,20 @@ pub(super) fn is_set_on_a_bridge(entry: &Map<String, Value>, own: &[String]) -> 
     is_set && !is_own && entry.contains_key("master")
 }
 
+/// Takes a set's elements out of it, a line for each: a set that gained one is no other set.
+pub(super) fn take_elements(object: &mut Map<String, Value>) -> Vec<String> {
+    let set = ["set", "map"].into_iter().find(|kind| object.contains_key(*kind));
+    let Some(Value::Object(set)) = set.and_then(|kind| object.get_mut(kind)) else {
+        return Vec::new();
+    };
+    let Some(Value::Array(elements)) = set.remove("elem") else {
+        return Vec::new();
+    };
+    let part = |key: &str| set.get(key).map(text).unwrap_or_default();
+    let of = format!("{} {} {}", part("family"), part("table"), part("name"));
+    elements.iter().map(|element| format!("element={} set={of}", text(element))).collect()
+}
+
 fn is_left_out(key: &str) -> bool {
     VOLATILE.contains(&key) || NOT_TOLD.contains(&key) || key.ends_with("_timer")
 }
@@ -109,6 +123,16 @@ mod tests {
             r#"{"rule":{"handle":4,"table":"t","expr":[{"counter":{"packets":7,"bytes":9}},{"drop":null}]}}"#,
         );
         assert_eq!(line(&rule), "rule={expr=[{counter={}},{drop=null}] table=t}");
+    }
+
+    #[test]
+    fn elements_are_told_apart_from_their_set() {
+        let mut set = object(
+            r#"{"set":{"family":"ip","table":"t","name":"s","elem":[{"elem":{"val":"1.2.3.4","expires":9}},7]}}"#,
+        );
+        let elements = take_elements(&mut set);
+        assert_eq!(elements, ["element={elem={val=1.2.3.4}} set=ip t s", "element=7 set=ip t s"]);
+        assert_eq!(line(&set), "set={family=ip name=s table=t}");
     }
 
     #[test]

@@ -53,7 +53,10 @@ pub(super) fn look(host: &Host) -> Result<Vec<Item>, LabError> {
             add(Kind::BridgeEntry, normalise::line(&entry));
         }
     }
-    for object in ruleset(host)? {
+    for mut object in ruleset(host)? {
+        for element in normalise::take_elements(&mut object) {
+            add(Kind::Nft, element);
+        }
         add(Kind::Nft, normalise::line(&object));
     }
     for line in host.succeed(&["ss", "-H", "-l", "-n", "-p", "-t", "-u", "-w", "-x", "-0"])?.lines()

@@ -39,6 +39,10 @@ impl Witness {
     pub fn start(place: impl Into<String>, host: &Host, mac: Mac) -> Result<Self, LabError> {
         let failed =
             |cause: io::Error| LabError::refused(format!("watch for {mac} on {host}"), cause);
+        let bridges = host.succeed(&["ip", "-br", "link", "show", "type", "bridge"])?;
+        let bridges = bridges.lines().filter_map(|line| line.split_whitespace().next());
+        let mut ports =
+            Ports { bridges: bridges.map(ToOwned::to_owned).collect(), names: HashMap::new() };
         let socket = host.inside(|| kernel::frames_from(mac.0))?.map_err(failed)?;
         rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, SOCKET_BYTES_MAX)
             .map_err(|cause| failed(cause.into()))?;
@@ -47,7 +51,7 @@ impl Witness {
         let told = Arc::clone(&testimony);
         let thread = thread::Builder::new()
             .name("witness".to_owned())
-            .spawn(move || watch(&socket, &ended, &told))
+            .spawn(move || watch(&socket, &ended, &mut ports, &told))
             .map_err(failed)?;
         Ok(Self { testimony, lifeline: Some(lifeline), thread: Some(thread) })
     }
@@ -78,8 +82,12 @@ impl Drop for Witness {
     }
 }
 
-fn watch(socket: &OwnedFd, ended: &PipeReader, told: &Mutex<Testimony>) -> io::Result<()> {
-    let mut ports = HashMap::new();
+fn watch(
+    socket: &OwnedFd,
+    ended: &PipeReader,
+    ports: &mut Ports,
+    told: &Mutex<Testimony>,
+) -> io::Result<()> {
     loop {
         let mut waiting = [PollFd::new(socket, PollFlags::IN), PollFd::new(ended, PollFlags::IN)];
         match poll(&mut waiting, None) {
@@ -91,7 +99,7 @@ fn watch(socket: &OwnedFd, ended: &PipeReader, told: &Mutex<Testimony>) -> io::R
             if frame.is_outgoing {
                 continue;
             }
-            let port = port_name(socket, frame.interface_index, &mut ports);
+            let port = ports.name(socket, frame.interface_index);
             // The bridge itself takes in what its ports have taken in already.
             if let Some(port) = port {
                 let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,16 +114,23 @@ fn watch(socket: &OwnedFd, ended: &PipeReader, told: &Mutex<Testimony>) -> io::R
     }
 }
 
-/// The name of a port by its number, which a namespace gives out once; none for a bridge. A port that
-/// was gone before it could be asked for is told by its number.
-fn port_name<'a>(
-    socket: &OwnedFd,
-    index: u32,
-    known: &'a mut HashMap<u32, Option<String>>,
-) -> Option<&'a str> {
-    let name = known.entry(index).or_insert_with(|| {
-        let name = index_to_name(socket, index).unwrap_or_else(|_| format!("interface {index}"));
-        (!name.starts_with("br")).then_some(name)
-    });
-    name.as_deref()
+/// The ports that frames have come from.
+struct Ports {
+    /// What stood as a bridge when the watch began.
+    bridges: Vec<String>,
+    /// By number, which a namespace gives out once; none for a bridge.
+    names: HashMap<u32, Option<String>>,
+}
+
+impl Ports {
+    /// A port that was gone before it could be asked for is told by its number.
+    fn name(&mut self, socket: &OwnedFd, index: u32) -> Option<&str> {
+        let bridges = &self.bridges;
+        let name = self.names.entry(index).or_insert_with(|| {
+            let name =
+                index_to_name(socket, index).unwrap_or_else(|_| format!("interface {index}"));
+            (!bridges.contains(&name)).then_some(name)
+        });
+        name.as_deref()
+    }
 }

@@ -249,7 +249,7 @@ fn subnet(base: Dual) -> DualSubnet {
 /// 21 becomes 0x21, so that the group reads "21".
 fn as_written(number: u8) -> u16 {
     let number = u16::from(number);
-    (number / 100) << 8 | (number / 10 % 10) << 4 | number % 10
+    ((number / 100) << 8) | ((number / 10 % 10) << 4) | (number % 10)
 }
 
 /// As [`as_written`], for a byte; numbers from 100 on have no two digits and stay as they are.

@@ -9,8 +9,8 @@ use super::links::{self, End};
 use super::plan::{AROUND, WorldPlan};
 use super::settings::{self, Role};
 use super::{
-    DESK, HYPERVISOR, MANAGEMENT_DEVICE, PROXY, ROUTER, Site, WAN_DEVICE, World, carrier,
-    client_name, configure, neighbour_name,
+    DESK, HYPERVISOR, MANAGEMENT_DEVICE, PROXY, ROUTER, Site, WAN_DEVICE, World, client_name,
+    configure, neighbour_name,
 };
 use crate::LabError;
 use crate::host::Host;
@@ -27,7 +27,7 @@ pub(super) fn build(plan: &WorldPlan) -> Result<World, LabError> {
     let machines = configurations(&world);
     for_each(&machines, |(host, lines)| host.ip_batch(lines))?;
     // Only when all ends are up can any be waited for.
-    for_each(&machines, |(host, _)| carrier::wait(host))?;
+    for_each(&machines, |(host, _)| host.wait_for_carrier())?;
     Ok(world)
 }
 

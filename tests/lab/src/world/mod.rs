@@ -29,7 +29,6 @@
 
 pub mod addresses;
 mod build;
-mod carrier;
 mod configure;
 mod emulator;
 mod links;
@@ -39,6 +38,8 @@ mod settings;
 pub use addresses::{APPLICATION_BITS, Dual, DualSubnet, Mac, Station};
 pub use emulator::{Emulator, EmulatorError};
 pub use plan::{CLIENTS_MAX, Gateway, NEIGHBOURS_MAX, SITES_MAX, SitePlan, WorldPlan};
+
+use std::thread;
 
 use crate::LabError;
 use crate::host::Host;
@@ -52,6 +53,9 @@ const DESK: &str = "desk";
 const WAN_DEVICE: &str = "wan";
 /// A router's way to management, and the desk's to all sites; also the name of the desk's port.
 const MANAGEMENT_DEVICE: &str = "management";
+
+/// How much of each log a failed test shows.
+const LOG_LINES_TOLD_MAX: usize = 40;
 
 /// A world that stands. It ends with its handle, or with the harness.
 pub struct World {
@@ -128,6 +132,19 @@ impl World {
         self.sites.iter().map(Site::place).chain(around)
     }
 
+    /// The ends of all logs, for the reader of a failed test: they go with the world.
+    fn tell_logs(&self) {
+        for place in self.places() {
+            for (name, text) in place.logs().unwrap_or_default() {
+                let lines: Vec<&str> = text.lines().collect();
+                let begin = lines.len().saturating_sub(LOG_LINES_TOLD_MAX);
+                if !lines.is_empty() {
+                    println!("{}, end of log {name}:\n{}", place.name(), lines[begin..].join("\n"));
+                }
+            }
+        }
+    }
+
     /// Ends all places now, whoever still holds handles to them.
     pub fn end(&self) -> Result<(), LabError> {
         self.places().map(Place::end).fold(Ok(()), Result::and)
@@ -136,6 +153,9 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        if thread::panicking() {
+            self.tell_logs();
+        }
         if let Err(error) = self.end() {
             eprintln!("{error}");
         }

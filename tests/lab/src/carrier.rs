@@ -1,5 +1,5 @@
-//! When a world is finished: the kernel tells links' states up to a second late, and until it has, routes
-//! count as dead and addresses of bridges are missing.
+//! When wires are finished: the kernel tells links' states up to a second late, and until it has,
+//! routes count as dead and addresses of bridges are missing.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,11 +32,15 @@ pub(super) fn wait(host: &Host) -> Result<(), LabError> {
     }
 }
 
-/// The name of a link that does not carry yet. A loopback and a TUN device never say that they do.
+/// The name of a link that is up and not known to carry yet. A loopback and a TUN device never say
+/// that they do, and a link that nobody brought up is not waited for.
 fn waits(line: &str) -> Option<&str> {
     let mut words = line.split_whitespace();
     let (name, state) = (words.next()?, words.next()?);
-    (!matches!(state, "UP" | "UNKNOWN")).then_some(name)
+    let flags = line.split_once('<')?.1.trim_end_matches('>');
+    let has = |flag: &str| flags.split(',').any(|word| word == flag);
+    let tells = has("UP") && !has("LOOPBACK") && !has("POINTOPOINT");
+    (tells && state != "UP").then_some(name)
 }
 
 #[cfg(test)]
@@ -44,9 +48,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_that_are_down_are_waited_for_and_a_loopback_is_not() {
-        assert_eq!(waits("lo UNKNOWN 00:00:00:00:00:00 <LOOPBACK,UP,LOWER_UP>"), None);
+    fn links_that_are_up_and_do_not_carry_are_waited_for() {
+        assert_eq!(waits("hosts DOWN 02:10:10:00:fe:01 <NO-CARRIER,BROADCAST,UP>"), Some("hosts"));
+        assert_eq!(waits("br0 UNKNOWN 02:10:10:00:ff:01 <BROADCAST,UP,LOWER_UP>"), Some("br0"));
         assert_eq!(waits("leg@if3 UP 02:10:10:00:01:01 <BROADCAST,UP,LOWER_UP>"), None);
-        assert_eq!(waits("hosts DOWN 02:10:10:00:fe:01 <NO-CARRIER,UP>"), Some("hosts"));
+        assert_eq!(waits("lo UNKNOWN 00:00:00:00:00:00 <LOOPBACK,UP,LOWER_UP>"), None);
+        assert_eq!(waits("wan UNKNOWN <POINTOPOINT,NOARP,UP,LOWER_UP>"), None);
+        assert_eq!(waits("spare DOWN 02:10:10:00:00:09 <BROADCAST,MULTICAST>"), None);
     }
 }
