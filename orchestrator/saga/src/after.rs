@@ -1,0 +1,135 @@
+//! A saga after its pivot: it only goes forward.
+
+use crate::core::Core;
+use crate::effort::{Effort, Went};
+use crate::history::State;
+use crate::names::StepId;
+use crate::record::{Ended, Event, Kind};
+use crate::room::{Fact, Question, Step, Trouble};
+use crate::stop::Stopped;
+use crate::undoing::{Halt, Halted};
+
+/// A saga past its point of no return. What could have been undone is gone with the state before:
+///
+/// ```compile_fail,E0599
+/// # use saga::{After, Halted};
+/// async fn undone_after_the_pivot(saga: After) -> Halted {
+///     saga.undo("changed my mind").await
+/// }
+/// ```
+///
+/// ```
+/// # use saga::{Before, Halted};
+/// async fn undone_before_the_pivot(saga: Before<'static>) -> Halted {
+///     saga.undo("changed my mind").await
+/// }
+/// ```
+///
+/// And the state before is gone with the pivot:
+///
+/// ```compile_fail,E0382
+/// # use saga::{Halted, Pivot, Release, Released};
+/// async fn kept<R: Release, P: Pivot<Refusal = R::Refusal>>(
+///     saga: Released<'static, R>,
+///     pivot: P,
+///     again: P,
+/// ) -> Result<(), Halted> {
+///     let (_after, _accepted) = saga.pivot(pivot).await?;
+///     saga.turn_back(again, "changed my mind").await.map(drop)
+/// }
+/// ```
+///
+/// A step here is tried until it is done. When it has been tried often enough for now the runner
+/// stops, and whoever resumes the saga goes on where it was.
+pub struct After {
+    core: Box<Core>,
+}
+
+/// Shows that a saga went all the way. Only [`After::finish`] makes one:
+///
+/// ```compile_fail,E0451
+/// # use saga::{After, Finished};
+/// fn invented(saga: After) -> Finished<()> {
+///     Finished { output: () }
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Finished<O> {
+    pub(crate) output: O,
+}
+
+impl After {
+    pub(crate) const fn new(core: Box<Core>) -> Self {
+        Self { core }
+    }
+
+    /// Asks a question and keeps the answer.
+    pub async fn ask<Q: Question>(self, question: Q) -> Result<(Self, Q::Answer), Halted> {
+        self.asked(question).await.map_err(Halted)
+    }
+
+    /// Does a step. A [`Reversible`](crate::Reversible) one will do; its `undo` is never called.
+    pub async fn step<S: Step>(self, step: S) -> Result<(Self, S::Outcome), Halted> {
+        self.stepped(step).await.map_err(Halted)
+    }
+
+    /// Ends the saga.
+    pub async fn finish<O: Fact>(mut self, output: O) -> Result<Finished<O>, Halted> {
+        match self.end(&output).await {
+            Ok(()) => Ok(Finished { output }),
+            Err(stopped) => Err(Halted(stopped.into())),
+        }
+    }
+
+    async fn end<O: Fact>(&mut self, output: &O) -> Result<(), Stopped> {
+        self.core.nothing_more("finishing")?;
+        let output = self.core.write(StepId::new("finish"), output)?;
+        self.core.append(Event::Ended(Ended::Completed { output })).await
+    }
+
+    async fn asked<Q: Question>(mut self, question: Q) -> Result<(Self, Q::Answer), Halt> {
+        let id = question.id();
+        if let Some(State::Done(answer)) =
+            self.core.next(id, Kind::Question)?.map(|entry| entry.state)
+        {
+            let answer = self.core.read(id, answer)?;
+            return Ok((self, answer));
+        }
+        let effort = self.effort();
+        let went = self.core.answer(&question, effort).await?;
+        self.done_or_stopped(id, went)
+    }
+
+    async fn stepped<S: Step>(mut self, step: S) -> Result<(Self, S::Outcome), Halt> {
+        let id = step.id();
+        let look = match self.core.next(id, Kind::Onward)?.map(|entry| entry.state) {
+            Some(State::Done(outcome)) => {
+                let outcome = self.core.read(id, outcome)?;
+                return Ok((self, outcome));
+            }
+            Some(_) => true,
+            None => {
+                let started = Event::Started { step: id.to_string(), kind: Kind::Onward };
+                self.core.append(started).await?;
+                false
+            }
+        };
+        let effort = self.effort();
+        let went = self.core.attempt(&step, effort, look).await?;
+        self.done_or_stopped(id, went)
+    }
+
+    fn done_or_stopped<T>(self, id: StepId, went: Went<T>) -> Result<(Self, T), Halt> {
+        let trouble = match went {
+            Went::Done(fact) => return Ok((self, fact)),
+            Went::Failed(trouble) => trouble,
+            // Nothing that does not heed an abort ends by one.
+            Went::Aborted => Trouble::transient("it was left"),
+        };
+        Err(self.core.give_up(id.as_str(), trouble).into())
+    }
+
+    fn effort(&self) -> Effort {
+        Effort { tries_max: self.core.limits.tries_after_max, heeding: false }
+    }
+}

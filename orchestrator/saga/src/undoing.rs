@@ -1,0 +1,145 @@
+//! Undoing an attempt, last step first, until nothing of it is left.
+
+use crate::context::Context;
+use crate::core::Core;
+use crate::effort::{Effort, Tries};
+use crate::journal::Pending;
+use crate::names::{Act, StepId};
+use crate::record::{Cause, Event};
+use crate::room::{Observed, Reversible, Trouble};
+use crate::stop::Stopped;
+
+/// Why a workflow has no saga in its hands any more. Only the engine makes one, so a workflow that
+/// returns it has let the engine finish with the saga.
+#[derive(Debug)]
+pub struct Halted(pub(crate) Halt);
+
+#[derive(Debug)]
+pub(crate) enum Halt {
+    /// Everything of this attempt is undone.
+    Undone(Box<Core>, Cause),
+    /// The runner stopped; nothing is known but what the journal shows.
+    Stopped(Box<Stopped>),
+}
+
+impl From<Stopped> for Halt {
+    fn from(stopped: Stopped) -> Self {
+        Self::Stopped(Box::new(stopped))
+    }
+}
+
+/// A saga that can still turn back, with what it would have to undo, in order.
+pub(crate) struct Line<'w> {
+    pub(crate) core: Box<Core>,
+    begun: Vec<Box<dyn Undoable + 'w>>,
+}
+
+impl<'w> Line<'w> {
+    pub(crate) const fn new(core: Box<Core>) -> Self {
+        Self { core, begun: Vec::new() }
+    }
+
+    /// Remembers a step that began, with its outcome where that is known.
+    pub(crate) fn began<S: Reversible + 'w>(&mut self, step: S, outcome: Option<S::Outcome>) {
+        self.begun.push(Box::new(Begun { step, outcome }));
+    }
+
+    /// Undoes everything that began. Gives up for now, with the rest still to be undone, if an undo
+    /// fails too often: what came before it may be what it stands on.
+    pub(crate) async fn unwind(mut self, cause: Cause) -> Halt {
+        match self.undo_all(cause).await {
+            Ok(cause) => Halt::Undone(self.core, cause),
+            Err(stopped) => stopped.into(),
+        }
+    }
+
+    async fn undo_all(&mut self, cause: Cause) -> Result<Cause, Stopped> {
+        self.core.nothing_more("turning back")?;
+        self.core.turn(cause.clone()).await?;
+        while let Some(begun) = self.begun.pop() {
+            self.core.promise_abort().await?;
+            if !self.core.history.is_undone(begun.id()) {
+                undo(&mut self.core, begun.as_ref()).await?;
+            }
+        }
+        // What the journal says is why: it may have been written by an earlier runner.
+        Ok(self.core.history.turned.clone().unwrap_or(cause))
+    }
+}
+
+/// Something to be undone, whatever its type.
+pub(crate) trait Undoable: Send + Sync {
+    fn id(&self) -> StepId;
+
+    /// Looks first where the outcome is not known, then undoes.
+    fn undo<'a>(&'a self, look: &'a Context, undo: &'a Context)
+    -> Pending<'a, Result<(), Trouble>>;
+}
+
+struct Begun<S: Reversible> {
+    step: S,
+    outcome: Option<S::Outcome>,
+}
+
+impl<S: Reversible> Undoable for Begun<S> {
+    fn id(&self) -> StepId {
+        self.step.id()
+    }
+
+    fn undo<'a>(
+        &'a self,
+        look: &'a Context,
+        undo: &'a Context,
+    ) -> Pending<'a, Result<(), Trouble>> {
+        Box::pin(async move {
+            if self.outcome.is_some() {
+                return self.step.undo(undo, self.outcome.as_ref()).await;
+            }
+            match self.step.observe(look).await? {
+                Observed::Done(outcome) => self.step.undo(undo, Some(&outcome)).await,
+                Observed::NotDone => self.step.undo(undo, None).await,
+            }
+        })
+    }
+}
+
+async fn undo(core: &mut Core, begun: &dyn Undoable) -> Result<(), Stopped> {
+    let id = begun.id();
+    let look = core.context(id.as_str(), Act::Perform, false);
+    let cx = core.context(id.as_str(), Act::Undo, false);
+    let mut tries = core.undo_tries();
+    loop {
+        core.append(Event::Undoing { step: id.to_string() }).await?;
+        let Err(trouble) = begun.undo(&look, &cx).await else {
+            return core.append(Event::Undone { step: id.to_string() }).await;
+        };
+        core.retry_or_give_up(&mut tries, id.as_str(), trouble).await?;
+    }
+}
+
+impl Core {
+    pub(crate) const fn undo_tries(&self) -> Tries {
+        Tries::new(Effort { tries_max: self.limits.tries_undo_max, heeding: false })
+    }
+
+    /// Waits before the next try of something that cannot be left out, or gives up for now. Trouble
+    /// that calls itself permanent is tried as often: somebody may repair what is in its way.
+    pub(crate) async fn retry_or_give_up(
+        &mut self,
+        tries: &mut Tries,
+        step: &str,
+        trouble: Trouble,
+    ) -> Result<(), Stopped> {
+        let trouble = match trouble {
+            Trouble::Permanent(source) | Trouble::Transient(source) => Trouble::Transient(source),
+        };
+        match tries.again(self, trouble).await? {
+            Ok(()) => Ok(()),
+            Err(trouble) => {
+                // An unheeding effort ends for no other reason than trouble.
+                let trouble = trouble.unwrap_or_else(|| Trouble::transient("it was interrupted"));
+                Err(self.give_up(step, trouble))
+            }
+        }
+    }
+}
