@@ -171,16 +171,32 @@ fn places_share_neither_files_nor_processes_nor_sockets_nor_names() {
 }
 
 #[test]
-fn what_places_share_is_read_only() {
+fn what_places_share_is_read_only_and_devices_work() {
     let place = place("read-only");
     let host = place.host(None);
-    for path in ["/usr/causeway-lab-mark", "/root/causeway-lab-mark", "/causeway-lab-mark"] {
-        let output = host.run(&["touch", path]).unwrap();
-        assert!(!output.status.success(), "{path} was written");
+    for folder in ["/usr", "/root", "/", "/dev"] {
+        let mark = format!("{folder}/causeway-lab-mark");
+        let output = host.run(&["touch", &mark]).unwrap();
+        assert!(!output.status.success(), "{mark} was written");
     }
-    let programs = lab::programs::folder().unwrap();
-    let lab = programs.join("causeway-lab");
+    host.succeed(&["ip", "tuntap", "add", "tap0", "mode", "tap"]).unwrap();
+    let lab = lab::programs::path("causeway-lab").unwrap();
     host.succeed(&[lab.to_str().unwrap(), "--version"]).unwrap();
+}
+
+#[test]
+fn a_kept_folder_shows_below_a_covered_one_and_is_read_only_too() {
+    // Places cover /tmp; both of these folders are below it.
+    let (kept, hidden) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for folder in [&kept, &hidden] {
+        std::fs::write(folder.path().join("kernel"), "image").unwrap();
+    }
+    let plan = PlacePlan { kept: vec![kept.path().to_owned()], ..PlacePlan::named("kept") };
+    let host = Place::make(&plan).unwrap().host(None);
+    let inside = |folder: &tempfile::TempDir| folder.path().join("kernel").display().to_string();
+    assert_eq!(host.succeed(&["cat", &inside(&kept)]).unwrap(), "image");
+    assert!(!host.run(&["cat", &inside(&hidden)]).unwrap().status.success());
+    assert!(!host.run(&["touch", &inside(&kept)]).unwrap().status.success());
 }
 
 #[test]

@@ -207,9 +207,8 @@ fn counters_that_grow_are_no_difference_and_allowed_lines_are_named() {
 #[test]
 fn a_world_that_carried_traffic_shows_no_difference() {
     let world = World::build(&WorldPlan::default()).unwrap();
-    let take = || -> Vec<_> {
-        world.sites().iter().map(|site| Snapshot::take(site.place()).unwrap()).collect()
-    };
+    let take =
+        || -> Vec<_> { world.places().map(|place| Snapshot::take(place).unwrap()).collect() };
     let before = take();
     for site in world.sites() {
         for (from, to, addresses) in [

@@ -21,8 +21,8 @@ pub(crate) const COPIED: [&str; 3] = ["/etc", "/var/lib", "/var/log"];
 pub const STATE: [&str; 3] = ["/var/lib/causeway", "/etc/causeway", "/var/log/causeway"];
 /// The lab's own folder in a place; the clean-up check leaves it out.
 pub(crate) const OWN: &str = "/run/lab";
-/// File systems that the kernel writes, not programs: left as they are.
-const KERNEL_MADE: [&str; 14] = [
+/// File systems in which no program can leave a file: left as they are.
+const KERNEL_MADE: [&str; 13] = [
     "autofs",
     "binfmt_misc",
     "bpf",
@@ -30,7 +30,6 @@ const KERNEL_MADE: [&str; 14] = [
     "cgroup2",
     "debugfs",
     "devpts",
-    "devtmpfs",
     "mqueue",
     "proc",
     "pstore",
@@ -56,8 +55,7 @@ pub(super) fn arrange(kept: &[PathBuf], proc: Proc) -> Result<(), (String, io::E
         .map_err(|cause| ("make mounts private".to_owned(), cause.into()))?;
     let kept = keep(kept)?;
     for point in writable_mounts()? {
-        mount_remount(&point, MountFlags::BIND | MountFlags::RDONLY, "")
-            .map_err(|cause| (at("make read-only", &point), cause.into()))?;
+        make_read_only(&point)?;
     }
     for folder in COVERED {
         cover(Path::new(folder))?;
@@ -78,6 +76,7 @@ pub(super) fn arrange(kept: &[PathBuf], proc: Proc) -> Result<(), (String, io::E
         make_folder(&path)?;
         move_mount(tree, "", CWD, &path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
             .map_err(|cause| (at("keep in sight", &path), cause.into()))?;
+        make_read_only(&path)?;
     }
     Ok(())
 }
@@ -117,6 +116,12 @@ fn parse_mount(line: &str) -> Option<(PathBuf, &str)> {
     let (left, right) = line.split_once(" - ")?;
     let point = left.split(' ').nth(4)?.replace("\\040", " ");
     Some((PathBuf::from(point), right.split(' ').next()?))
+}
+
+/// Devices stay writable; no file or folder is.
+fn make_read_only(point: &Path) -> Result<(), (String, io::Error)> {
+    mount_remount(point, MountFlags::BIND | MountFlags::RDONLY, "")
+        .map_err(|cause| (format!("make {} read-only", point.display()), cause.into()))
 }
 
 fn cover(folder: &Path) -> Result<(), (String, io::Error)> {
