@@ -10,10 +10,14 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use placement::PartName;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{Refusal, RefusalBody, Reloaded, Status, path};
+use crate::{
+    Drained, Flow, FlowId, FlowPage, FlowQuery, Killed, Refusal, RefusalBody, Reloaded, Services,
+    Status, path,
+};
 
 /// Longest answer that is read; metrics of many services are the longest.
 pub const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -93,6 +97,65 @@ impl Client {
         String::from_utf8(body.into()).map_err(|error| unintelligible(status, &error))
     }
 
+    /// All services, and how they are.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn services(&mut self) -> Result<Services, CallError> {
+        self.call(Method::GET, path::SERVICES).await
+    }
+
+    /// One page of the flows that `query` asks for.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn flows(&mut self, query: &FlowQuery) -> Result<FlowPage, CallError> {
+        self.call(Method::GET, &flows_path(query)).await
+    }
+
+    /// One flow.
+    ///
+    /// # Errors
+    /// See [`CallError`]; among them, that the proxy does not know it (any more).
+    pub async fn flow(&mut self, id: FlowId) -> Result<Flow, CallError> {
+        self.call(Method::GET, &filled(path::FLOW, &[&id])).await
+    }
+
+    /// Kills one flow.
+    ///
+    /// # Errors
+    /// See [`CallError`]; among them, that no such flow lives.
+    pub async fn kill(&mut self, id: FlowId) -> Result<Killed, CallError> {
+        self.call(Method::POST, &filled(path::FLOW_KILL, &[&id])).await
+    }
+
+    /// Begins or ends the drain of a service.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn drain_service(
+        &mut self,
+        service: &PartName,
+        draining: bool,
+    ) -> Result<Drained, CallError> {
+        let path = if draining { path::SERVICE_DRAIN } else { path::SERVICE_RESUME };
+        self.call(Method::POST, &filled(path, &[service])).await
+    }
+
+    /// Begins or ends the drain of a backend.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn drain_backend(
+        &mut self,
+        service: &PartName,
+        backend: &PartName,
+        draining: bool,
+    ) -> Result<Drained, CallError> {
+        let path = if draining { path::BACKEND_DRAIN } else { path::BACKEND_RESUME };
+        self.call(Method::POST, &filled(path, &[service, backend])).await
+    }
+
     async fn call<T: DeserializeOwned>(
         &mut self,
         method: Method,
@@ -153,6 +216,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> fmt::Debug for Connection<S> {
     }
 }
 
+/// A path with its `{…}` filled in, in order. Ids and names need no escaping.
+fn filled(pattern: &str, values: &[&dyn fmt::Display]) -> String {
+    let mut values = values.iter();
+    let fill = |segment: &str| match segment.strip_prefix('{').and_then(|_| values.next()) {
+        Some(value) => value.to_string(),
+        None => segment.to_owned(),
+    };
+    pattern.split('/').map(fill).collect::<Vec<_>>().join("/")
+}
+
+fn flows_path(query: &FlowQuery) -> String {
+    let FlowQuery { service, state, after, limit } = query;
+    let mut path = format!("{}?state={}", path::FLOWS, state.as_str());
+    let parts = [
+        service.as_ref().map(|service| format!("&service={service}")),
+        after.map(|after| format!("&after={after}")),
+        limit.map(|limit| format!("&limit={limit}")),
+    ];
+    path.extend(parts.into_iter().flatten());
+    path
+}
+
 fn unintelligible(status: StatusCode, why: &dyn fmt::Display) -> CallError {
     CallError::Unintelligible { status: status.as_u16(), why: why.to_string() }
 }
@@ -207,6 +292,18 @@ mod tests {
         };
         let body = serde_json::to_string(&status).unwrap();
         assert_eq!(asked(&http("200 OK", &body)).await.unwrap(), status);
+    }
+
+    #[test]
+    fn paths_are_filled_in_order() {
+        let (service, backend): (PartName, PartName) =
+            ("web".parse().unwrap(), "b1".parse().unwrap());
+        assert_eq!(
+            filled(path::BACKEND_DRAIN, &[&service, &backend]),
+            "/v1/services/web/backends/b1/drain"
+        );
+        let query = FlowQuery { service: Some(service), limit: Some(9), ..FlowQuery::default() };
+        assert_eq!(flows_path(&query), "/v1/flows?state=live&service=web&limit=9");
     }
 
     #[tokio::test]

@@ -5,11 +5,18 @@
 //! connection beside the call, and decides how long to wait.
 
 mod client;
+mod flow;
+mod service;
 
 use placement::Identity;
 use serde::{Deserialize, Serialize};
 
 pub use client::{ANSWER_BYTES_MAX, CallError, Client, Connection};
+pub use flow::{
+    CloseReason, FLOWS_PER_PAGE_MAX, Flow, FlowId, FlowIdError, FlowPage, FlowQuery, FlowState,
+    Killed, Protocol, Side, StateFilter, WayBytes,
+};
+pub use service::{Backend, BackendAddress, Drained, Health, RefusedFor, Service, Services};
 
 /// Where each call goes; the server's table and the client read them here.
 pub mod path {
@@ -19,6 +26,24 @@ pub mod path {
     pub const RELOAD: &str = "/v1/reload";
     /// `GET`, viewer and up: text for Prometheus.
     pub const METRICS: &str = "/metrics";
+    /// `GET`, viewer and up: [`Services`](super::Services).
+    pub const SERVICES: &str = "/v1/services";
+    /// `POST`, operator and orchestrator: [`Drained`](super::Drained). No new flows; those that
+    /// live go on.
+    pub const SERVICE_DRAIN: &str = "/v1/services/{service}/drain";
+    /// `POST`, operator and orchestrator: [`Drained`](super::Drained). The end of a drain.
+    pub const SERVICE_RESUME: &str = "/v1/services/{service}/resume";
+    /// `POST`, operator and orchestrator: [`Drained`](super::Drained). As for a service.
+    pub const BACKEND_DRAIN: &str = "/v1/services/{service}/backends/{backend}/drain";
+    /// `POST`, operator and orchestrator: [`Drained`](super::Drained). The end of a drain.
+    pub const BACKEND_RESUME: &str = "/v1/services/{service}/backends/{backend}/resume";
+    /// `GET`, viewer and up: [`FlowPage`](super::FlowPage). `?service=`, `?state=` (live, closed,
+    /// all), `?after=` (an id), `?limit=`.
+    pub const FLOWS: &str = "/v1/flows";
+    /// `GET`, viewer and up: [`Flow`](super::Flow), live or of the history.
+    pub const FLOW: &str = "/v1/flows/{flow}";
+    /// `POST`, operator and orchestrator: [`Killed`](super::Killed). Both peers see a RST.
+    pub const FLOW_KILL: &str = "/v1/flows/{flow}/kill";
 }
 
 /// How a proxy is.
