@@ -51,7 +51,7 @@ impl Loaded {
     /// The first of the two that is wrong.
     pub fn read(path: &std::path::Path) -> Result<Loaded, LoadError> {
         let config = Config::read(path)?;
-        let Config { basics } = &config;
+        let Config { basics, .. } = &config;
         let credentials = Credentials::load(&basics.identity)?;
         credentials.expect(Role::Proxy, &basics.site, &basics.identity)?;
         Ok(Loaded { config, credentials })

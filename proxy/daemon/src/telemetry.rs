@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use metrics::gauge;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
@@ -21,6 +21,11 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// How often samples are folded into their histograms, so that they cannot pile up where nobody
 /// scrapes.
 pub const UPKEEP_S: u64 = 5;
+
+/// Upper bounds of the histograms whose names end in `_seconds`: from a neighbour on the same host
+/// to a time-out.
+const SECONDS_BUCKETS: [f64; 13] =
+    [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// The media type of [`Telemetry::render`].
 pub const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -99,7 +104,10 @@ impl Telemetry {
         };
         started.map_err(|_| TelemetryError::Twice)?;
 
-        let recorder = PrometheusBuilder::new().build_recorder();
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
+            .expect("there are buckets")
+            .build_recorder();
         let metrics = recorder.handle();
         metrics::set_global_recorder(recorder).map_err(|_| TelemetryError::Twice)?;
         let level_is_fixed = origin != "log.level";

@@ -36,7 +36,8 @@ impl Desk {
         let answer = match self.route(&caller, &method, &path) {
             Ok((route, params)) => {
                 route_name = route.path;
-                self.serve(route, caller.clone(), params, body).await
+                let query = head.uri.query().unwrap_or_default().to_owned();
+                self.serve(route, caller.clone(), params, query, body).await
             }
             // The body stays unread: the connection cannot carry another call.
             Err(refusal) => Err(refusal),
@@ -96,6 +97,7 @@ impl Desk {
         route: &Route,
         caller: Identity,
         params: Params,
+        query: String,
         body: Incoming,
     ) -> Answer {
         let limited = Limited::new(body, self.bounds.body_bytes_max);
@@ -123,7 +125,7 @@ impl Desk {
                 ));
             }
         };
-        (route.handler)(Request::new(caller, params, body)).await
+        (route.handler)(Request::new(caller, params, query, body)).await
     }
 }
 

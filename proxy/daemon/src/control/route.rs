@@ -19,12 +19,13 @@ pub const VIEWER_AND_UP: &[Role] = &[Role::Viewer, Role::Operator, Role::Orchest
 pub struct Request {
     caller: Identity,
     params: Params,
+    query: String,
     body: Bytes,
 }
 
 impl Request {
-    pub(super) fn new(caller: Identity, params: Params, body: Bytes) -> Request {
-        Request { caller, params, body }
+    pub(super) fn new(caller: Identity, params: Params, query: String, body: Bytes) -> Request {
+        Request { caller, params, query, body }
     }
 
     /// Who calls.
@@ -52,6 +53,39 @@ impl Request {
         })
     }
 
+    /// What follows the path's `?`: these names and no others, each at most once; the values in
+    /// their order. Values are taken as they stand: names and numbers need no escaping.
+    ///
+    /// # Errors
+    /// There is another name, or one twice, or a name without a value.
+    pub fn query<const N: usize>(
+        &self,
+        names: [&'static str; N],
+    ) -> Result<[Option<QueryValue<'_>>; N], Refusal> {
+        let mut values = [None; N];
+        for part in self.query.split('&').filter(|part| !part.is_empty()) {
+            let known = part.split_once('=').and_then(|(name, value)| {
+                let index = names.iter().position(|known| *known == name)?;
+                Some((values.get_mut(index)?, QueryValue { name: names.get(index)?, value }))
+            });
+            match known {
+                Some((place @ None, value)) => *place = Some(value),
+                _ => {
+                    let part: String = part.chars().take(64).collect();
+                    let message = format!("'{part}' in the query is unknown, or there twice");
+                    let remedy = format!("write NAME=VALUE, each of {} once", names.join(", "));
+                    return Err(Refusal::new(
+                        StatusCode::BAD_REQUEST,
+                        "bad_query",
+                        message,
+                        remedy,
+                    ));
+                }
+            }
+        }
+        Ok(values)
+    }
+
     /// The body, as JSON of a `T`.
     ///
     /// # Errors
@@ -61,6 +95,31 @@ impl Request {
             let message = format!("the body cannot be read: {error}");
             let remedy = "send what this version's API describes; are both of one version?";
             Refusal::new(StatusCode::BAD_REQUEST, "bad_body", message, remedy)
+        })
+    }
+}
+
+/// One value of a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueryValue<'r> {
+    name: &'static str,
+    value: &'r str,
+}
+
+impl QueryValue<'_> {
+    /// The value as a `T`.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn parse<T>(&self) -> Result<T, Refusal>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        self.value.parse::<T>().map_err(|error| {
+            let value: String = self.value.chars().take(64).collect();
+            let message = format!("'{}={value}' in the query: {error}", self.name);
+            Refusal::new(StatusCode::BAD_REQUEST, "bad_query", message, "correct the query")
         })
     }
 }
@@ -292,10 +351,28 @@ mod tests {
     #[test]
     fn a_param_that_is_none_of_its_type_is_refused_by_name() {
         let caller = "causeway://site/a/role/viewer/name/v".parse().unwrap();
-        let request = Request::new(caller, vec![("epoch", "x".to_owned())], Bytes::new());
+        let request =
+            Request::new(caller, vec![("epoch", "x".to_owned())], String::new(), Bytes::new());
         assert_eq!(request.param::<u64>("epoch").unwrap_err().code(), "bad_path");
         assert_eq!(request.param::<u64>("other").unwrap_err().code(), "internal");
         assert_eq!(request.json::<u64>().unwrap_err().code(), "bad_body");
+    }
+
+    #[test]
+    fn a_query_has_known_names_once_each_and_values_of_their_type() {
+        let asked = |query: &str| {
+            let caller = "causeway://site/a/role/viewer/name/v".parse().unwrap();
+            Request::new(caller, vec![], query.to_owned(), Bytes::new())
+        };
+        let request = asked("limit=7&service=web");
+        let [service, limit, after] = request.query(["service", "limit", "after"]).unwrap();
+        assert_eq!(service.unwrap().parse::<String>().unwrap(), "web");
+        assert_eq!(limit.unwrap().parse::<usize>().unwrap(), 7);
+        assert_eq!(limit.unwrap().parse::<bool>().unwrap_err().code(), "bad_query");
+        assert_eq!(after, None);
+        for query in ["x=1", "limit", "limit=1&limit=1", "=", "limit=1&x"] {
+            assert_eq!(asked(query).query(["limit"]).unwrap_err().code(), "bad_query", "{query}");
+        }
     }
 
     proptest! {
