@@ -2,13 +2,19 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use daemon::identity::{Credentials, IdentityPaths};
 use placement::{Identity, Role};
 use tempfile::TempDir;
 
 use crate::programs::program;
+use crate::running::SOON;
+
+/// Between two looks at whether a program has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Where [`House::configure`] begins.
 pub const CONFIG: &str = r#"site = "a"
@@ -74,7 +80,7 @@ impl House {
     /// Runs `causeway` in the house, to its end.
     ///
     /// # Panics
-    /// It cannot be started.
+    /// It cannot be started, or does not end.
     #[must_use]
     pub fn causeway(&self, arguments: &[&str]) -> Ended {
         self.ended("causeway", arguments)
@@ -83,7 +89,7 @@ impl House {
     /// Runs `causeway-proxy` in the house, to its end.
     ///
     /// # Panics
-    /// It cannot be started.
+    /// It cannot be started, or does not end.
     #[must_use]
     pub fn causeway_proxy(&self, arguments: &[&str]) -> Ended {
         self.ended("causeway-proxy", arguments)
@@ -121,7 +127,18 @@ impl House {
     fn ended(&self, name: &str, arguments: &[&str]) -> Ended {
         let mut command = Command::new(program(name));
         command.args(arguments).current_dir(self.folder.path()).env_remove("RUST_LOG");
-        Ended(command.output().expect("the program starts"))
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
+        let started = Instant::now();
+        while child.try_wait().expect("a child can be waited for").is_none() {
+            if started.elapsed() > SOON {
+                child.kill().expect("a child can be killed");
+                let said = child.wait_with_output().expect("it said something");
+                panic!("{name} {arguments:?} does not end: {:?}", Ended(said).stderr());
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+        Ended(child.wait_with_output().expect("it said something"))
     }
 }
 
