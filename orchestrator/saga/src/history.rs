@@ -42,6 +42,8 @@ pub(crate) struct History {
     pub(crate) attempt: u32,
     /// The newest fence that this saga registered.
     pub(crate) fence: Option<Fence>,
+    /// A runner took over from another, so parties may be claimed by that alone.
+    pub(crate) taken_over: bool,
     /// The steps of the present attempt, in order.
     pub(crate) entries: Vec<Entry>,
     pub(crate) abort: Option<String>,
@@ -62,6 +64,7 @@ impl History {
             incarnation: 1,
             attempt: 1,
             fence: None,
+            taken_over: false,
             entries: Vec::new(),
             abort: None,
             turned: None,
@@ -135,7 +138,12 @@ impl History {
                 }
                 next
             }
-            Event::TookOver { fence } => self.raise(fence),
+            Event::TookOver { fence } => {
+                let raised = self.raise(fence);
+                self.taken_over |= raised;
+                raised
+            }
+            Event::GivingBack => self.turned.is_some(),
             Event::Began { attempt } => self.begin(*attempt),
             Event::Answered { step, answer } => {
                 self.add(step, Kind::Question, State::Done(answer.clone()))

@@ -224,6 +224,8 @@ pub enum Event {
         /// The step's id.
         step: String,
     },
+    /// What taking over left at the parties is about to be given back.
+    GivingBack,
     /// The saga is over.
     Ended(Ended),
 }
@@ -248,6 +250,7 @@ impl Event {
             Self::Refused { .. } => "refused",
             Self::Undoing { .. } => "undoing",
             Self::Undone { .. } => "undone",
+            Self::GivingBack => "giving-back",
             Self::Ended(_) => "ended",
         }
     }

@@ -48,6 +48,15 @@ pub trait Workflow: Sync {
         cx: &Context,
         input: &Self::Input,
     ) -> impl Future<Output = Result<(), NotTaken>> + Send;
+
+    /// Called when a saga that was taken over ends undone, after everything else is: whatever
+    /// [`take_over`](Self::take_over) left at a party is given back. (The runner may have been
+    /// killed before the step that claims, or after its undo.) May be called again.
+    fn give_back(
+        &self,
+        cx: &Context,
+        input: &Self::Input,
+    ) -> impl Future<Output = Result<(), Trouble>> + Send;
 }
 
 /// Why a runner could not take over.
@@ -258,7 +267,9 @@ impl<W: Workflow> Driven<'_, W> {
                 Err(Halted(Halt::Undone(core, cause))) => (core, cause),
             };
             core = undone.0;
-            if let Some(cause) = core.begin_again_or_end(undone.1).await? {
+            if let Some(cause) = core.begin_again(undone.1).await? {
+                core.give_back(workflow, &input).await?;
+                core.append(Event::Ended(Ended::Undone { cause: cause.clone() })).await?;
                 return Ok(End::Undone(cause));
             }
         }
@@ -314,22 +325,41 @@ impl Core {
         }
     }
 
+    async fn give_back<W: Workflow>(
+        &mut self,
+        workflow: &W,
+        input: &W::Input,
+    ) -> Result<(), Stopped> {
+        if !self.history.taken_over {
+            return Ok(());
+        }
+        // Named after the fence, as taking over is: what an earlier runner gave back was taken again.
+        let fence = self.history.fence.as_ref().map_or(0, |fence| fence.value);
+        let cx = self.context(&format!("give-back-{fence}"), Act::Undo, false);
+        let mut tries = self.undo_tries();
+        loop {
+            self.append(Event::GivingBack).await?;
+            let Err(trouble) = workflow.give_back(&cx, input).await else {
+                return Ok(());
+            };
+            self.retry_or_give_up(&mut tries, "give-back", trouble).await?;
+        }
+    }
+
     /// After everything of an attempt is undone: begins the next one if the attempt was only
-    /// interrupted, else ends the saga and says why.
-    async fn begin_again_or_end(&mut self, cause: Cause) -> Result<Option<Cause>, Stopped> {
+    /// interrupted, else says why the saga ends.
+    async fn begin_again(&mut self, cause: Cause) -> Result<Option<Cause>, Stopped> {
         self.promise_abort().await?;
         self.interrupted = false;
-        let attempt = self.history.attempt;
-        let cause = match (cause, self.history.abort.clone()) {
-            (Cause::Interrupted, Some(reason)) => Cause::Aborted { reason },
-            (Cause::Interrupted, None) if attempt < self.limits.attempts_max => {
-                self.append(Event::Began { attempt: attempt.saturating_add(1) }).await?;
-                return Ok(None);
+        let next = self.history.attempt.saturating_add(1);
+        match (cause, self.history.abort.clone()) {
+            (Cause::Interrupted, Some(reason)) => Ok(Some(Cause::Aborted { reason })),
+            (Cause::Interrupted, None) if next <= self.limits.attempts_max => {
+                self.append(Event::Began { attempt: next }).await?;
+                Ok(None)
             }
-            (Cause::Interrupted, None) => Cause::InterruptedTooOften,
-            (cause, _) => cause,
-        };
-        self.append(Event::Ended(Ended::Undone { cause: cause.clone() })).await?;
-        Ok(Some(cause))
+            (Cause::Interrupted, None) => Ok(Some(Cause::InterruptedTooOften)),
+            (cause, _) => Ok(Some(cause)),
+        }
     }
 }

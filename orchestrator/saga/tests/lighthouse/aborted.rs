@@ -1,0 +1,60 @@
+//! An abort is promised before the pivot, refused after it, and what is promised is kept.
+
+use saga::{AbortRefused, Cause, End, Event};
+
+use crate::keeper::{Keeper, lived, points};
+use crate::post::Mishap;
+use crate::world::{Outcome, Weather};
+
+fn pivot_sent(keeper: &Keeper) -> bool {
+    keeper
+        .events()
+        .iter()
+        .any(|event| matches!(event, Event::Started { step, .. } if step == "light-up"))
+}
+
+#[test]
+fn an_abort_at_any_point_undoes_everything_or_is_refused_with_what_to_do_instead() {
+    let (mut promised, mut refused) = (0, 0);
+    for point in 1..points(Weather::Fair, false) {
+        let (keeper, whole) = lived(Weather::Fair, false, [(point, Mishap::Abort)]);
+        let story = keeper.story();
+        match whole.answer {
+            Some(Ok(())) => {
+                promised += 1;
+                let reason = "the captain says so".to_owned();
+                assert_eq!(whole.end, End::Undone(Cause::Aborted { reason }), "{point}\n{story}");
+                assert_eq!(whole.outcome, Outcome::Stayed);
+                assert!(!pivot_sent(&keeper), "{point}\n{story}");
+            }
+            Some(Err(AbortRefused::PastPivot { step, instead })) => {
+                refused += 1;
+                assert_eq!((step, instead), ("light-up", "move the light back with a new saga"));
+                assert_eq!(whole.outcome, Outcome::Moved);
+                assert!(pivot_sent(&keeper), "{point}\n{story}");
+            }
+            other => panic!("{other:?} at {point}\n{story}"),
+        }
+    }
+    assert!(promised >= 20 && refused >= 10, "{promised} {refused}");
+}
+
+#[test]
+fn a_promised_abort_outlives_a_kill_at_any_later_point() {
+    let mut kept = 0;
+    for point in 1..points(Weather::Fair, false) {
+        let (_, once) = lived(Weather::Fair, false, [(point, Mishap::Abort)]);
+        for kill in point + 1..once.points {
+            for how in [Mishap::KilledBefore, Mishap::KilledAfter] {
+                let mishaps = [(point, Mishap::Abort), (kill, how)];
+                let (keeper, whole) = lived(Weather::Fair, false, mishaps);
+                if whole.answer == Some(Ok(())) {
+                    kept += 1;
+                    let story = keeper.story();
+                    assert_eq!(whole.outcome, Outcome::Stayed, "{point} {kill} {how:?}\n{story}");
+                }
+            }
+        }
+    }
+    assert!(kept > 300, "{kept}");
+}
