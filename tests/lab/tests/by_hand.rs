@@ -6,6 +6,9 @@
 
 use std::io::{PipeReader, PipeWriter};
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,7 +22,7 @@ use guest::settings::{CONTROL_PORT, PORT};
 use lab::host::Host;
 use lab::image::console::{self, Came};
 use lab::sandbox::{Launch, Process};
-use lab::vm::by_hand::{Moved, move_vm};
+use lab::vm::by_hand::{Hand, Moved, move_vm};
 use lab::vm::{Machine, Vm, VmPlan, Watched, ran_twice};
 use lab::vm_lock::{self, VmLock};
 use lab::witness::{Testimony, Witness, overlap, stays};
@@ -28,6 +31,9 @@ use wan::Change;
 
 const WAIT_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
+/// The disk is full of noise up to here; then come the records.
+const NOISE_END: u64 = 48 << 20;
+const BLOCK_BYTES: usize = 4096;
 /// A flow that is still answered shows it many times over in this time.
 const SILENCE: Duration = Duration::from_secs(3);
 
@@ -41,13 +47,13 @@ fn world(machine: &Machine) -> World {
     World::build(&WorldPlan { wan, kept: machine.kept(), ..WorldPlan::default() }).unwrap()
 }
 
-/// Clients on a neighbour of the VM, who reach it over the bridge and nothing else.
-struct Neighbours {
+/// Who use the VM by its own address, over the bridge or through the router.
+struct Users {
     _process: Process,
     clients: Clients<PipeWriter, PipeReader>,
 }
 
-fn neighbours(host: &Host, vm: Station) -> Neighbours {
+fn users(host: &Host, vm: Station) -> Users {
     let launch = Launch::ours("causeway-guest").unwrap().arg("clients");
     let mut process = host.spawn(&launch.with_stdin().with_stdout()).unwrap();
     let streams = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
@@ -63,10 +69,10 @@ fn neighbours(host: &Host, vm: Station) -> Neighbours {
         silent_after_ms: None,
     };
     clients.start(Plan { flows: vec![flows], sessions: Vec::new() }, WAIT_MAX).unwrap();
-    Neighbours { _process: process, clients }
+    Users { _process: process, clients }
 }
 
-impl Neighbours {
+impl Users {
     fn answers(&mut self) -> Vec<u64> {
         self.clients.report().unwrap().flows.iter().map(|flow| flow.answers).collect()
     }
@@ -91,9 +97,9 @@ impl Neighbours {
 }
 
 /// Moves the VM, comparing both disks while it stands still.
-fn moved(world: &World, vm: Vm, to: &str) -> (Vm, Moved) {
+fn moved(world: &World, vm: Vm, to: &str, hand: Hand) -> (Vm, Moved) {
     let from = vm.site().to_owned();
-    let (vm, moved) = move_vm(vm, world.site(to), |source, target| {
+    let (vm, moved) = move_vm(vm, world.site(to), hand, |source, target| {
         let [source, target] = [source, target].map(|disk| std::fs::read(disk).unwrap());
         assert!(source == target, "the disks differ while the VM stands still");
         assert!(source.iter().any(|byte| *byte != 0), "the disk is empty");
@@ -106,33 +112,75 @@ fn moved(world: &World, vm: Vm, to: &str) -> (Vm, Moved) {
     (vm, moved)
 }
 
+/// The first move, while the target's image is watched: whatever it holds has come over the link.
+fn moved_under_watch(world: &World, vm: Vm) -> (Vm, Moved) {
+    let image = world.site("b").place().path(Path::new("/var/lib/vms/web2/disk"));
+    let delivered = || {
+        let counters = world.wan().counters().unwrap();
+        counters.direction("a", "b").unwrap().delivery.delivered.bytes
+    };
+    let before = delivered();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut samples = 0;
+            while !over.load(Ordering::Relaxed) {
+                // The image first: what comes meanwhile is in the link's favour.
+                let held = written_bytes(&image);
+                let carried = delivered() - before;
+                assert!(held <= carried + carried / 50, "{held} bytes of {carried} carried");
+                samples += u32::from(held > 0);
+                thread::sleep(Duration::from_millis(1));
+            }
+            samples
+        });
+        let moved = catch_unwind(AssertUnwindSafe(|| moved(world, vm, "b", Hand::Steady)));
+        over.store(true, Ordering::Relaxed);
+        let samples = watch.join().unwrap();
+        let (held, carried) = (written_bytes(&image), delivered() - before);
+        println!("{samples} looks at b's image; it holds {held} bytes, the link carried {carried}");
+        assert!(samples > 10 && held >= NOISE_END);
+        moved.unwrap_or_else(|panic| resume_unwind(panic))
+    })
+}
+
+/// What an image holds that is not zero: zeros may be made on the spot.
+fn written_bytes(image: &Path) -> u64 {
+    let bytes = std::fs::read(image).unwrap_or_default();
+    let written = bytes.chunks(BLOCK_BYTES).filter(|block| block.iter().any(|byte| *byte != 0));
+    written.map(|block| block.len() as u64).sum()
+}
+
 #[test]
-fn a_vm_moved_by_hand_three_times_stays_whole_and_loses_its_neighbours() {
+fn a_vm_moved_by_hand_three_times_stays_whole_and_loses_its_users() {
     let machine = Machine::ready().unwrap();
     let _lock = VmLock::take(vm_lock::WAIT_MAX).unwrap();
     let world = world(&machine);
     let (a, b) = (world.site("a"), world.site("b"));
-    let plan = VmPlan::usual(machine, a);
+    let plan =
+        VmPlan { noise_end: NOISE_END, records_start: NOISE_END, ..VmPlan::usual(machine, a) };
     let mac = plan.station.mac;
     let witnesses = [a, b].map(|s| Witness::start(s.name(), &s.hypervisor(), mac).unwrap());
 
     let vm = Vm::boot(&plan, a).unwrap();
-    let mut at_a = neighbours(&a.neighbour(1), plan.station);
-    at_a.all_get_answers();
+    let mut at_a = [a.neighbour(1), world.client(1)].map(|host| users(&host, plan.station));
+    at_a.iter_mut().for_each(Users::all_get_answers);
 
-    let (vm, first) = moved(&world, vm, "b");
-    let mut at_b = neighbours(&b.neighbour(1), plan.station);
+    let (vm, first) = moved_under_watch(&world, vm);
+    let mut at_b = users(&b.neighbour(1), plan.station);
     at_b.all_get_answers();
-    let before = at_a.answers();
+    let before = at_a.each_mut().map(Users::answers);
     thread::sleep(SILENCE);
-    assert_eq!(at_a.answers(), before, "a flow of a neighbour at a is still served");
+    assert_eq!(at_a.each_mut().map(Users::answers), before, "a flow from site a is still served");
     at_b.all_get_answers();
     drop(at_a);
 
-    let (vm, second) = moved(&world, vm, "a");
+    let late = Hand::LateAtFirst(SILENCE);
+    let (vm, second) = moved(&world, vm, "a", late);
+    assert!(second.attempts > 1, "the VM never switched over by itself");
     drop(at_b);
-    let (vm, third) = moved(&world, vm, "b");
-    let mut again = neighbours(&b.neighbour(1), plan.station);
+    let (vm, third) = moved(&world, vm, "b", Hand::Steady);
+    let mut again = users(&b.neighbour(1), plan.station);
     again.all_get_answers();
     check_no_error(&again.end());
 

@@ -34,6 +34,15 @@ const PACE_BYTES_PER_S: u64 = 125_000_000;
 /// What may remain when the VM is stopped: some 60 ms at that pace.
 const REMAINS_BYTES_MAX: u64 = 8 << 20;
 
+/// How the operator's hand is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hand {
+    /// Looks at once, and often enough.
+    Steady,
+    /// Looks away for so long at the first attempt, as on a machine that was busy otherwise.
+    LateAtFirst(Duration),
+}
+
 /// How a move went.
 #[derive(Debug, Clone)]
 pub struct Moved {
@@ -59,6 +68,7 @@ pub struct Moved {
 pub fn move_vm(
     mut source: Vm,
     site: &Site,
+    hand: Hand,
     gate: impl FnOnce(&Path, &Path),
 ) -> Result<(Vm, Moved), VmError> {
     let begun = Instant::now();
@@ -67,8 +77,11 @@ pub fn move_vm(
         listen(&mut target.monitor, site)?;
         mirror_disk(&mut source.monitor, site)?;
         let mirror_took = begun.elapsed();
-        let pace = PACE_BYTES_PER_S >> (attempt - 1);
-        if !copy_memory(&mut source.monitor, site, pace)? {
+        start_memory(&mut source.monitor, site, PACE_BYTES_PER_S >> (attempt - 1))?;
+        if let (1, Hand::LateAtFirst(by)) = (attempt, hand) {
+            thread::sleep(by);
+        }
+        if !stop_when_little_remains(&mut source.monitor)? {
             target.abandon()?;
             continue;
         }
@@ -133,14 +146,17 @@ fn mirror_disk(source: &mut Qmp, site: &Site) -> Result<(), QmpError> {
     source.wait_event("the mirror in step", COPY_MAX, |e| e.name == "BLOCK_JOB_READY").map(drop)
 }
 
-/// Copies memory until little enough remains, and stops the VM by command. False where the VM
-/// switched over by itself before that: it has run on.
-fn copy_memory(source: &mut Qmp, site: &Site, pace: u64) -> Result<bool, QmpError> {
+fn start_memory(source: &mut Qmp, site: &Site, pace: u64) -> Result<(), QmpError> {
     capabilities(source)?;
     source
         .execute("migrate-set-parameters", json!({ "downtime-limit": 1, "max-bandwidth": pace }))?;
     let memory = SocketAddr::from((site.hypervisor_address().v4, MEMORY_PORT));
-    source.execute("migrate", json!({ "uri": format!("tcp:{memory}") }))?;
+    source.execute("migrate", json!({ "uri": format!("tcp:{memory}") })).map(drop)
+}
+
+/// Stops the VM by command once little enough remains. False where it switched over by itself
+/// before that: it has run on.
+fn stop_when_little_remains(source: &mut Qmp) -> Result<bool, QmpError> {
     let until = Instant::now() + COPY_MAX;
     while Instant::now() < until {
         let progress = source.execute("query-migrate", Value::Null)?;

@@ -7,7 +7,7 @@ mod watcher;
 pub use watcher::{Run, Watched, Watcher, ran_twice};
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -83,6 +83,8 @@ pub struct VmPlan {
     pub disk_bytes: u64,
     /// Where on it the records begin.
     pub records_start: u64,
+    /// Up to where the disk is full of noise, which nothing can make smaller.
+    pub noise_end: u64,
     /// What boots, and what runs it.
     pub machine: Machine,
 }
@@ -128,6 +130,7 @@ impl VmPlan {
             records_per_s: 20,
             disk_bytes: 64 << 20,
             records_start: 1 << 20,
+            noise_end: 0,
             machine,
         }
     }
@@ -202,12 +205,7 @@ impl Vm {
         let folder = Path::new(FOLDER).join(&tap);
         let seen = host.place().path(&folder);
         host.place().write_file(&folder.join("disk"), b"")?;
-        let disk = seen.join("disk");
-        File::options()
-            .write(true)
-            .open(&disk)
-            .and_then(|file| file.set_len(plan.disk_bytes))
-            .map_err(|cause| VmError::File { what: format!("make {}", disk.display()), cause })?;
+        make_disk(plan, &seen.join("disk"), begin)?;
         let process = host.spawn(&launch(plan, &tap, &folder, begin)?)?;
         let monitor = Qmp::connect(&seen.join("work"))?;
         let watcher = Watcher::start(format!("{tap} at {}", site.name()), &seen.join("watch"))?;
@@ -279,6 +277,19 @@ impl Vm {
     fn folder(&self) -> PathBuf {
         self.host.place().path(&Path::new(FOLDER).join(self.tap()))
     }
+}
+
+/// An empty disk; at a boot, with the noise that the plan wants on it.
+fn make_disk(plan: &VmPlan, path: &Path, begin: Begin) -> Result<(), VmError> {
+    let make = || {
+        let mut disk = File::options().write(true).open(path)?;
+        disk.set_len(plan.disk_bytes)?;
+        if begin == Begin::Boot {
+            io::copy(&mut File::open("/dev/urandom")?.take(plan.noise_end), &mut disk)?;
+        }
+        Ok(())
+    };
+    make().map_err(|cause| VmError::File { what: format!("make {}", path.display()), cause })
 }
 
 fn tap_name(plan: &VmPlan, number: u32) -> String {
