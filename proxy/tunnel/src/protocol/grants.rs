@@ -265,10 +265,7 @@ mod tests {
         assert_eq!(grants.add(grant(3, "mirror"), &owner(9)), Ok(vec![grant(2, "mirror")]));
         let older = grants.add(grant(2, "mirror"), &owner(1));
         assert!(matches!(older, Err(GrantError::Stale(Stale::Older { .. }))));
-        assert_eq!(
-            grants.check(&grant(2, "mirror")),
-            Err(Refusal::Stale { seen: Epoch::new(3) })
-        );
+        assert_eq!(grants.check(&grant(2, "mirror")), Err(Refusal::Stale { seen: Epoch::new(3) }));
         let claim = Authority { epoch: Epoch::new(4), owner: owner(9) };
         assert_eq!(grants.seen(&"web".parse().unwrap(), &claim), Ok(vec![grant(3, "mirror")]));
         assert_eq!(grants.list().count(), 0);

@@ -64,7 +64,10 @@ pub enum ResetReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// Another protocol version.
-    #[error("the peer speaks tunnel protocol version {theirs}, not {}; run the same release at both ends", super::bounds::PROTOCOL_VERSION)]
+    #[error(
+        "the peer speaks tunnel protocol version {theirs}, not {}; run the same release at both ends",
+        super::bounds::PROTOCOL_VERSION
+    )]
     Version {
         /// What the peer speaks.
         theirs: u16,

@@ -161,6 +161,12 @@ impl Session {
         self.conns.lane(lane).current.is_some()
     }
 
+    /// Whether a connection is still part of the session.
+    #[must_use]
+    pub fn knows(&self, conn: ConnId) -> bool {
+        self.conns.get(conn).is_some()
+    }
+
     /// Bulk lanes that both ends have agreed on; none before they have met.
     #[must_use]
     pub fn bulk_lanes_agreed(&self) -> u8 {

@@ -16,6 +16,8 @@ mod clock;
 mod connections;
 mod events;
 mod receive;
+#[cfg(test)]
+mod tests;
 mod transmit;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -2,12 +2,10 @@
 
 use bytes::BytesMut;
 
-use super::connections::{ConnId, Stage};
 use super::Session;
+use super::connections::{ConnId, Stage};
 use super::events::{Closed, Ending, Event, Lost, Violation};
-use crate::protocol::bounds::{
-    BULK_FRAME_BYTES_MAX, CONTROL_FRAME_BYTES_MAX, GREETING_BYTES_MAX,
-};
+use crate::protocol::bounds::{BULK_FRAME_BYTES_MAX, CONTROL_FRAME_BYTES_MAX, GREETING_BYTES_MAX};
 use crate::protocol::grants::Ask;
 use crate::protocol::log::Arrived;
 use crate::protocol::moment::Moment;
@@ -33,7 +31,9 @@ impl Session {
             let before = buffer.len();
             let took = match stage {
                 Stage::Calling => self.take_answer(conn, lane, buffer, now),
-                Stage::Welcomed { .. } => self.take_frame(conn, lane, GREETING_BYTES_MAX, buffer, now),
+                Stage::Welcomed { .. } => {
+                    self.take_frame(conn, lane, GREETING_BYTES_MAX, buffer, now)
+                }
                 Stage::Up => self.take_frame(conn, lane, frame_bytes_max(lane), buffer, now),
             };
             self.tally.received_bytes += (before - buffer.len()) as u64;
@@ -146,7 +146,9 @@ impl Session {
     /// The stream, if it still is, and is this lane's.
     fn carried_by(&mut self, lane: u8, stream: StreamId) -> Result<Option<&mut Stream>, Violation> {
         match self.streams.get_mut(&stream) {
-            Some(entry) if entry.bulk != lane => Err(Violation::Misplaced("stream of another lane")),
+            Some(entry) if entry.bulk != lane => {
+                Err(Violation::Misplaced("stream of another lane"))
+            }
             Some(entry) if entry.phase == Phase::Asked => {
                 Err(Violation::Misplaced("byte before its stream was accepted"))
             }

@@ -87,7 +87,8 @@ impl Session {
         let ready = |id: &StreamId| {
             self.streams.get(id).is_some_and(|entry| entry.bulk == lane && entry.is_ready(window))
         };
-        let mut after = self.streams.range(StreamId(served.0.saturating_add(1))..).map(|(id, _)| *id);
+        let mut after =
+            self.streams.range(StreamId(served.0.saturating_add(1))..).map(|(id, _)| *id);
         let mut before = self.streams.range(..=served).map(|(id, _)| *id);
         after.find(ready).or_else(|| before.find(ready))
     }

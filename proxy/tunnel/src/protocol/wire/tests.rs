@@ -44,14 +44,16 @@ fn message() -> impl Strategy<Value = Message> {
         (stream.clone(), ask).prop_map(|(stream, ask)| Message::Open { stream, ask }),
         (stream.clone(), any::<bool>())
             .prop_map(|(stream, compress)| Message::Opened { stream, compress }),
-        (stream.clone(), refusal).prop_map(|(stream, refusal)| Message::Refused { stream, refusal }),
+        (stream.clone(), refusal)
+            .prop_map(|(stream, refusal)| Message::Refused { stream, refusal }),
         stream.clone().prop_map(|stream| Message::Finished { stream }),
         stream.prop_map(|stream| Message::Reset { stream, reason: ResetReason::Outage }),
     ]
 }
 
 fn resume() -> impl Strategy<Value = Resume> {
-    let streams = proptest::collection::vec((any::<u32>().prop_map(StreamId), any::<u64>()), 0..128);
+    let streams =
+        proptest::collection::vec((any::<u32>().prop_map(StreamId), any::<u64>()), 0..128);
     (any::<u64>(), streams).prop_map(|(messages, streams)| Resume { messages, streams })
 }
 
