@@ -17,6 +17,9 @@ pub const PORT: u16 = 7000;
 /// Port of the control port, unless told otherwise.
 pub const CONTROL_PORT: u16 = 7001;
 
+const NAMES: &str = "addr4, gw4, addr6, gw6, listen, port, control, disk, disk_start, records, dirty, \
+                     dirty_set, heartbeat, neighbours, neighbour_idle, neighbour_paced";
+
 /// An address with the length of its subnet's prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interface {
@@ -92,9 +95,7 @@ impl Default for Settings {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
     /// No such word.
-    #[error(
-        "'{0}' is no setting of the guest; see the settings' documentation for those there are"
-    )]
+    #[error("'{0}' is no setting of the guest; they are {NAMES}, each with =VALUE")]
     Unknown(String),
     /// A word whose value is not what it should be.
     #[error("'{word}' does not fit; give it {wanted}")]
@@ -199,6 +200,15 @@ mod tests {
         assert_eq!(settings.addr4, Some(addr4));
         assert_eq!((settings.port, settings.control), (9, CONTROL_PORT));
         assert_eq!((settings.neighbours.len(), settings.listen.len()), (2, 2));
+    }
+
+    #[test]
+    fn every_setting_that_an_error_names_is_one() {
+        for name in NAMES.split(", ") {
+            let word = format!("--{name}=!");
+            let outcome = Settings::from_words([&word[..]], FLAG_PREFIX);
+            assert!(!matches!(outcome, Err(SettingsError::Unknown(_))), "{name}");
+        }
     }
 
     #[test]

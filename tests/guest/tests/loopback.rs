@@ -5,6 +5,8 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use guest::dirty::DirtyRate;
@@ -270,6 +272,23 @@ fn clients_end_with_their_input_and_the_guest_sees_it() {
     guest.log_when(|log| {
         log.accepted.len() == 2 && log.accepted.iter().all(|line| !line.ending.is_open())
     });
+}
+
+#[test]
+fn commands_that_are_all_there_at_once_are_all_answered() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_causeway-guest"))
+        .arg("clients")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = "{\"command\":\"juggle\"}\n{\"command\":\"pause\"}\n{\"command\":\"report\"}\n";
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let answers = String::from_utf8(output.stdout).unwrap();
+    let kinds: Vec<&str> = answers.lines().map(|line| line.split('"').nth(3).unwrap()).collect();
+    assert_eq!(kinds, ["refused", "done", "report"]);
+    assert!(answers.contains("juggle") && output.status.success());
 }
 
 #[test]

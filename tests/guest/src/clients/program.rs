@@ -38,13 +38,24 @@ pub fn run(input: impl Read + Send + 'static, output: impl Write) -> Result<(), 
     let poll = Poll::new().map_err(ProgramError::System)?;
     let waker = Waker::new(poll.registry(), Part::Waker.token(0, 0));
     let waker = Arc::new(waker.map_err(ProgramError::System)?);
+    // Kept to the end: with it, a call that was not heard yet would go too.
+    let kept = Arc::clone(&waker);
     let (sender, commands) = sync_channel(COMMANDS_MAX);
     // Not joined: it may wait for input for ever, and ends with the process.
     std::thread::Builder::new()
         .name("commands".into())
         .spawn(move || read_commands(input, sender, &waker))
         .map_err(ProgramError::System)?;
-    Program { poll, commands, output, flows: Flows::default(), started: false, awaited: None }.run()
+    Program {
+        poll,
+        commands,
+        output,
+        flows: Flows::default(),
+        started: false,
+        awaited: None,
+        _waker: kept,
+    }
+    .run()
 }
 
 struct Program<W> {
@@ -55,6 +66,7 @@ struct Program<W> {
     /// The one start has been; sockets opened from now on are counted apart.
     started: bool,
     awaited: Option<Awaited>,
+    _waker: Arc<Waker>,
 }
 
 /// What the answer to the command in hand waits for.

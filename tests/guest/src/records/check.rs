@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -40,8 +40,17 @@ pub struct Summary {
 /// What is wrong with the records.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// The image cannot be read.
-    #[error("cannot read the records; check that the image exists and is readable")]
+    /// There is no such image, or it is not ours to read.
+    #[error("cannot open the disk image {path}; check that it exists and is readable")]
+    Open {
+        /// Which image.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The image cannot be read to its end.
+    #[error("the disk image cannot be read to its end; is its disk in order?")]
     Read(#[source] io::Error),
     /// Places were left out: a write was lost.
     #[error("records {first} to {last} are missing, and record {next} is there: writes were lost")]
@@ -111,7 +120,8 @@ impl fmt::Display for Summary {
 /// # Errors
 /// What is wrong with them, or that the image cannot be read.
 pub fn check_image(path: &Path, start_offset: u64) -> Result<Summary, CheckError> {
-    let mut file = File::open(path).map_err(CheckError::Read)?;
+    let opened = File::open(path);
+    let mut file = opened.map_err(|source| CheckError::Open { path: path.into(), source })?;
     file.seek(SeekFrom::Start(start_offset)).map_err(CheckError::Read)?;
     check(BufReader::with_capacity(READ_BYTES, file))
 }

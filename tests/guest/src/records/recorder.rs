@@ -270,6 +270,6 @@ mod tests {
         let error = Recorder::start(Path::new("/nonexistent/disk"), 0, 1, Token([0; 16]));
         assert!(error.unwrap_err().to_string().contains("/nonexistent/disk"));
         let error = check_image(Path::new("/nonexistent/disk"), 0).unwrap_err();
-        assert!(matches!(error, CheckError::Read(_)));
+        assert!(matches!(error, CheckError::Open { .. }));
     }
 }
