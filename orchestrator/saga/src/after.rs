@@ -97,7 +97,7 @@ impl After {
         }
         let effort = self.effort();
         let went = self.core.answer(&question, effort).await?;
-        self.done_or_stopped(id, went)
+        self.done_or_stopped(id, went).await
     }
 
     async fn stepped<S: Step>(mut self, step: S) -> Result<(Self, S::Outcome), Halt> {
@@ -116,17 +116,17 @@ impl After {
         };
         let effort = self.effort();
         let went = self.core.attempt(&step, effort, look).await?;
-        self.done_or_stopped(id, went)
+        self.done_or_stopped(id, went).await
     }
 
-    fn done_or_stopped<T>(self, id: StepId, went: Went<T>) -> Result<(Self, T), Halt> {
+    async fn done_or_stopped<T>(mut self, id: StepId, went: Went<T>) -> Result<(Self, T), Halt> {
         let trouble = match went {
             Went::Done(fact) => return Ok((self, fact)),
             Went::Failed(trouble) => trouble,
             // Nothing that does not heed an abort ends by one.
             Went::Aborted => Trouble::transient("it was left"),
         };
-        Err(self.core.give_up(id.as_str(), trouble).into())
+        Err(self.core.give_up(id.as_str(), trouble).await.into())
     }
 
     fn effort(&self) -> Effort {

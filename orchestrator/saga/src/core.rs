@@ -260,7 +260,12 @@ impl Core {
         }
     }
 
-    pub(crate) fn give_up(&self, step: &str, source: Trouble) -> Stopped {
+    /// Stops for now. Written first: a runner that has lost the saga must not speak for it.
+    pub(crate) async fn give_up(&mut self, step: &str, source: Trouble) -> Stopped {
+        let gave_up = Event::GaveUp { step: step.to_owned(), reason: bounded(source.told()) };
+        if let Err(stopped) = self.append(gave_up).await {
+            return stopped;
+        }
         let (saga, standing) = (self.name.clone(), self.standing());
         Stopped::GaveUp { saga, step: step.to_owned(), standing, source }
     }

@@ -143,6 +143,7 @@ impl History {
                 self.taken_over |= raised;
                 raised
             }
+            Event::GaveUp { .. } => true,
             Event::GivingBack => self.turned.is_some(),
             Event::Began { attempt } => self.begin(*attempt),
             Event::Answered { step, answer } => {

@@ -224,6 +224,13 @@ pub enum Event {
         /// The step's id.
         step: String,
     },
+    /// The runner stopped trying for now.
+    GaveUp {
+        /// At which step.
+        step: String,
+        /// What the last try said.
+        reason: String,
+    },
     /// What taking over left at the parties is about to be given back.
     GivingBack,
     /// The saga is over.
@@ -250,6 +257,7 @@ impl Event {
             Self::Refused { .. } => "refused",
             Self::Undoing { .. } => "undoing",
             Self::Undone { .. } => "undone",
+            Self::GaveUp { .. } => "gave-up",
             Self::GivingBack => "giving-back",
             Self::Ended(_) => "ended",
         }

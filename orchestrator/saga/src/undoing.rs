@@ -138,7 +138,7 @@ impl Core {
             Err(trouble) => {
                 // An unheeding effort ends for no other reason than trouble.
                 let trouble = trouble.unwrap_or_else(|| Trouble::transient("it was interrupted"));
-                Err(self.give_up(step, trouble))
+                Err(self.give_up(step, trouble).await)
             }
         }
     }

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future;
+use std::future::{self, Future};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use super::{Append, AppendError, Entry, Guard, Journal, JournalError, Pending};
 use crate::names::{FenceName, SagaName};
@@ -25,6 +26,8 @@ pub enum Fault {
     KilledBefore,
     /// It never ends, and is made: its writer was killed after.
     KilledAfter,
+    /// It is made as it should be, when it is polled once more: others may come first.
+    Paused,
 }
 
 type Faults = Box<dyn FnMut(&Append) -> Fault + Send>;
@@ -91,6 +94,19 @@ impl Held {
     }
 }
 
+/// Pending once.
+fn pause() -> impl Future<Output = ()> + Send {
+    let mut paused = false;
+    future::poll_fn(move |cx| {
+        if paused {
+            return Poll::Ready(());
+        }
+        paused = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+}
+
 fn full() -> AppendError {
     AppendError::Journal(JournalError::Full { journal: "in memory".to_owned() })
 }
@@ -106,6 +122,10 @@ impl Journal for MemoryJournal {
                 let answer = held.append(append).and_then(|_| Err(full()));
                 Box::pin(future::ready(answer))
             }
+            Fault::Paused => Box::pin(async move {
+                pause().await;
+                self.held().append(append)
+            }),
             Fault::KilledBefore => Box::pin(future::pending()),
             Fault::KilledAfter => match held.append(append) {
                 Ok(_) => Box::pin(future::pending()),

@@ -88,7 +88,7 @@ impl Keeper {
         let journal = Arc::new(MemoryJournal::new());
         let seen = Arc::clone(&fate);
         journal.with_faults(move |append| seen.lock().unwrap().append(&append.record.payload));
-        let limits = Limits { tries_undo_max: 4, tries_after_max: 4, ..Limits::default() };
+        let limits = Limits { tries_undo_max: 6, tries_after_max: 4, ..Limits::default() };
         let runner = Runner::new(Arc::clone(&journal) as Arc<dyn Journal>, Arc::new(NoTime));
         Self {
             workflow: MoveLight { post: Arc::clone(&sea) },

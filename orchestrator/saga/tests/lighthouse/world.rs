@@ -108,6 +108,7 @@ struct Tower {
     seen: u64,
     owner: String,
     claimed: bool,
+    given_back: u64,
     lit: bool,
     seat: Seat,
     ended: u64,
@@ -148,6 +149,7 @@ impl World {
             seen: 0,
             owner: String::new(),
             claimed: false,
+            given_back: 0,
             lit,
             seat,
             ended: 0,
@@ -271,8 +273,14 @@ impl Tower {
 
     fn obey(&mut self, letter: &Letter, weather: Weather) -> Reply {
         match &letter.order {
+            Order::Claim if letter.fence <= self.given_back => {
+                return Reply::No("this claim was given back".to_owned());
+            }
             Order::Claim => self.claimed = true,
-            Order::GiveBack => self.claimed = false,
+            Order::GiveBack => {
+                self.claimed = false;
+                self.given_back = letter.fence;
+            }
             Order::LookClaim => return Reply::There(self.claimed.then_some(letter.fence)),
             Order::Dim => return self.dim(letter),
             Order::Relight(word) => return self.relight(letter, word.as_ref()),
