@@ -1,1 +1,27 @@
-//! Sockets, TLS and time.
+//! Sockets, TLS and time around the protocol.
+//!
+//! For each peer a session behind a lock ([`peer`]), two tasks for each connection ([`lane`]), two
+//! for each stream ([`relay`]), one that watches the clock, and one that answers asks. Every task
+//! moves bytes only as fast as the session lets it: no queue is in between.
+
+mod accept;
+mod barrier;
+mod clock;
+mod counted;
+mod dial;
+mod lane;
+mod local;
+mod options;
+mod peer;
+mod plan;
+mod relay;
+mod report;
+mod tunnel;
+
+pub use barrier::BarrierError;
+pub use counted::WireCount;
+pub use local::EntranceError;
+pub use plan::{Credentials, PeerPlan, Reach, StartError, TunnelPlan};
+pub use report::{ChannelStatus, PeerStatus, Status, TunnelEvent};
+use tunnel::Inner;
+pub use tunnel::{ChannelError, ChannelOptions, Tunnel};

@@ -161,6 +161,12 @@ impl Session {
         self.conns.lane(lane).current.is_some()
     }
 
+    /// The connection that carries a lane's frames.
+    #[must_use]
+    pub fn current(&self, lane: Lane) -> Option<ConnId> {
+        self.conns.lane(lane).current
+    }
+
     /// Whether a connection is still part of the session.
     #[must_use]
     pub fn knows(&self, conn: ConnId) -> bool {

@@ -1,0 +1,428 @@
+//! The handle that a proxy has of its tunnel end.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use placement::{Authority, Epoch, Identity, Owner, VmName, Watermark};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{sleep, sleep_until, timeout};
+
+use super::accept::accept;
+use super::barrier::{self, BarrierError};
+use super::clock::Clock;
+use super::dial::Dialler;
+use super::local::{Entrance, EntranceError, LocalStream, dial, prepare_folder};
+use super::options;
+use super::peer::{Asked, Door, Peer};
+use super::plan::{Credentials, Reach, StartError, TunnelPlan};
+use super::relay::relay;
+use super::report::{Reporter, Status, TunnelEvent};
+use crate::protocol::channel::{Exit, Grant};
+use crate::protocol::grants::{Ask, GrantError, Grants, Wanted};
+use crate::protocol::permits::Permits;
+use crate::protocol::refusal::{Refusal, ResetReason};
+use crate::protocol::session::{OpenError, Side};
+use crate::protocol::wire::Lane;
+
+/// Longest wait, when stopping, for peers to hear that streams are over.
+const STOP_MS_MAX: u64 = 1_000;
+
+/// Pause after the system had no room for another connection of a program.
+const NO_ROOM_MS: u64 = 100;
+
+/// How a channel is used from this end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChannelOptions {
+    /// The bytes are worth compressing.
+    pub compress: bool,
+    /// The address that is meant at the far end, which must then be the one that is permitted there.
+    pub wanted: Option<Wanted>,
+}
+
+/// Why a channel is not granted here.
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    /// The grant is not taken.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
+    /// No peer of that site is configured.
+    #[error("no tunnel peer stands at site {0}; list its proxy among the peers")]
+    NoPeer(placement::SiteName),
+    /// Its socket cannot be made.
+    #[error(transparent)]
+    Entrance(#[from] EntranceError),
+}
+
+/// A running tunnel end. It ends when dropped, at once; [`Tunnel::stop`] ends it in order.
+pub struct Tunnel {
+    inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    own: Identity,
+    permits: Permits,
+    entrances: PathBuf,
+    pub(super) credentials: Arc<dyn Credentials>,
+    pub(super) reporter: Reporter,
+    peers: Vec<Arc<Peer>>,
+    /// Locked before any peer, never after: a stream is opened or accepted only under a grant that
+    /// stands at that very moment.
+    site: Mutex<SiteState>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+struct SiteState {
+    grants: Grants,
+    open: BTreeMap<Grant, (Entrance, AbortHandle)>,
+    stopping: bool,
+}
+
+impl Tunnel {
+    /// Starts dialling, and accepting on `listener`. `marks` is what the proxy remembers of epochs.
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The plan makes no sense, or a folder or socket cannot be used.
+    pub fn start(
+        plan: TunnelPlan,
+        listener: Option<TcpListener>,
+        marks: impl IntoIterator<Item = (VmName, Watermark)>,
+    ) -> Result<Tunnel, StartError> {
+        plan.check()?;
+        prepare_folder(&plan.entrances)?;
+        let mut grants = Grants::new(plan.own.site.clone());
+        for (vm, mark) in marks {
+            if grants.remember(vm, mark).is_err() {
+                tracing::warn!("more vms are remembered than a tunnel end can know");
+            }
+        }
+        let (clock, reporter) = (Clock::start(), Reporter::new());
+        let mut asked = Vec::new();
+        let mut peers = Vec::new();
+        for peer in &plan.peers {
+            let side = if peer.reach == Reach::Await { Side::Called } else { Side::Caller };
+            let identity = peer.identity.clone();
+            let (peer, asks) = Peer::new(identity, side, plan.limits, clock, reporter.clone());
+            peers.push(Arc::new(peer));
+            asked.push(asks);
+        }
+        let inner = Arc::new(Inner {
+            own: plan.own,
+            permits: plan.permits,
+            entrances: plan.entrances,
+            credentials: plan.credentials,
+            reporter,
+            peers,
+            site: Mutex::new(SiteState { grants, open: BTreeMap::new(), stopping: false }),
+            tasks: Mutex::new(JoinSet::new()),
+        });
+        for ((peer, asks), planned) in inner.peers.iter().zip(asked).zip(&plan.peers) {
+            inner.spawn(watch_the_clock(Arc::clone(peer), clock));
+            inner.spawn(answer_asks(Arc::clone(&inner), Arc::clone(peer), asks));
+            if let Reach::Dial(address) = planned.reach {
+                inner.dial_all(peer, address, plan.limits.bulk_lanes);
+            }
+        }
+        if let Some(listener) = listener {
+            options::before_connecting(&listener);
+            inner.spawn(accept(Arc::clone(&inner), listener));
+        }
+        Ok(Tunnel { inner })
+    }
+
+    /// Takes a grant. At the end where connections enter, returns the socket that hypervisors
+    /// connect to from now on; at the other, none. A repetition changes nothing.
+    ///
+    /// # Errors
+    /// Every [`ChannelError`]; nothing has changed then, except that a grant of a later epoch may
+    /// have ended earlier ones.
+    pub fn grant(
+        &self,
+        grant: &Grant,
+        owner: &Owner,
+        options: &ChannelOptions,
+    ) -> Result<Option<PathBuf>, ChannelError> {
+        let mut site = self.inner.site();
+        let other = if grant.from == self.inner.own.site { &grant.to } else { &grant.from };
+        if !self.inner.peers.iter().any(|peer| peer.identity.site == *other) {
+            return Err(ChannelError::NoPeer(other.clone()));
+        }
+        let ended = site.grants.add(grant.clone(), owner)?;
+        self.inner.end_channels(&mut site, &ended);
+        if grant.from != self.inner.own.site {
+            return Ok(None);
+        }
+        if let Some((entrance, _)) = site.open.get(grant) {
+            return Ok(Some(entrance.path().to_owned()));
+        }
+        let (entrance, listener) = match Entrance::open(&self.inner.entrances, grant) {
+            Ok(opened) => opened,
+            Err(error) => {
+                site.grants.revoke(grant);
+                return Err(error.into());
+            }
+        };
+        let path = entrance.path().to_owned();
+        let ask = self.inner.ask(grant, options);
+        let entering = enter(Arc::clone(&self.inner), listener, ask);
+        let task = self.inner.spawn(entering);
+        site.open.insert(grant.clone(), (entrance, task));
+        Ok(Some(path))
+    }
+
+    /// Takes a grant back: its socket goes, its streams are reset at both ends. False if there was
+    /// none.
+    pub fn revoke(&self, grant: &Grant) -> bool {
+        let mut site = self.inner.site();
+        let was = site.grants.revoke(grant);
+        self.inner.end_channels(&mut site, std::slice::from_ref(grant));
+        was
+    }
+
+    /// A claim or a placement of a VM was seen: grants of earlier epochs end.
+    ///
+    /// # Errors
+    /// It is older than what has been seen, or equal and another's.
+    pub fn seen(&self, vm: &VmName, authority: &Authority) -> Result<(), GrantError> {
+        let mut site = self.inner.site();
+        let ended = site.grants.seen(vm, authority)?;
+        self.inner.end_channels(&mut site, &ended);
+        Ok(())
+    }
+
+    /// A move of a VM ended: its grants end, and none of it is taken any more.
+    ///
+    /// # Errors
+    /// [`GrantError::Full`].
+    pub fn move_ended(&self, vm: &VmName, epoch: Epoch) -> Result<(), GrantError> {
+        let mut site = self.inner.site();
+        let ended = site.grants.ended(vm, epoch)?;
+        self.inner.end_channels(&mut site, &ended);
+        Ok(())
+    }
+
+    /// Every grant that stands.
+    #[must_use]
+    pub fn grants(&self) -> Vec<Grant> {
+        self.inner.site().grants.list().cloned().collect()
+    }
+
+    /// Waits until every byte that programs here had written to the channel's open connections when
+    /// this was called has been taken by the socket of the program at the far end. Bytes that are
+    /// still in a socket of this host count as written.
+    ///
+    /// It does not say that the far program has read them from its socket, acted on them, or put
+    /// them on a disk, and nothing of the other direction: where that matters, the programs' own
+    /// protocol must answer. It waits as long as streams do: through an outage, and if that is too
+    /// long they are cut off, which ends it.
+    ///
+    /// # Errors
+    /// A stream of the channel was cut off, now or since the grant, or there is no such grant.
+    pub async fn barrier(&self, grant: &Grant) -> Result<(), BarrierError> {
+        self.inner.site().grants.check(grant).map_err(|_| BarrierError::NoGrant)?;
+        for mark in barrier::marks(&self.inner.peers, grant)? {
+            mark.reached().await?;
+        }
+        Ok(())
+    }
+
+    /// The state of every peer and channel.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status { peers: self.inner.peers.iter().map(|peer| peer.status()).collect() }
+    }
+
+    /// Events from now on. A listener that lags far behind is told how many it missed.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<TunnelEvent> {
+        self.inner.reporter.subscribe()
+    }
+
+    /// Ends in order: no new streams, every open one reset at both ends, then the connections. Takes
+    /// at most about a second.
+    pub async fn stop(self) {
+        {
+            let mut site = self.inner.site();
+            site.stopping = true;
+            let all: Vec<Grant> = site.open.keys().cloned().collect();
+            for grant in all {
+                close_entrance(&mut site, &grant);
+            }
+            for peer in &self.inner.peers {
+                peer.with(|session, now| session.reset_all(ResetReason::Stopping, now));
+            }
+        }
+        let said = async {
+            for peer in self.inner.peers.iter().filter(|peer| *peer.control.borrow()) {
+                let _ = peer.said_all.subscribe().wait_for(|all| *all).await;
+            }
+        };
+        if timeout(Duration::from_millis(STOP_MS_MAX), said).await.is_err() {
+            tracing::warn!("a tunnel peer did not confirm that streams are over");
+        }
+        let mut tasks = std::mem::take(&mut *self.inner.tasks());
+        tasks.shutdown().await;
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.inner.site().open.clear();
+        self.inner.tasks().abort_all();
+    }
+}
+
+impl Inner {
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        let mut tasks = self.tasks();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task)
+    }
+
+    /// A peer that dials us.
+    pub(super) fn peer(&self, identity: &Identity) -> Option<&Arc<Peer>> {
+        self.peers.iter().find(|peer| peer.identity == *identity)
+    }
+
+    fn site(&self) -> MutexGuard<'_, SiteState> {
+        self.site.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ask(&self, grant: &Grant, options: &ChannelOptions) -> Ask {
+        let ChannelOptions { compress, wanted } = options.clone();
+        Ask { grant: grant.clone(), wanted, compress }
+    }
+
+    fn dial_all(&self, peer: &Arc<Peer>, address: std::net::SocketAddr, bulk_lanes: u8) {
+        for lane in std::iter::once(Lane::Control).chain((0..bulk_lanes).map(Lane::Bulk)) {
+            let (peer, reporter) = (Arc::clone(peer), self.reporter.clone());
+            let credentials = Arc::clone(&self.credentials);
+            self.spawn(Dialler { peer, lane, address, credentials, reporter }.keep());
+        }
+    }
+
+    fn end_channels(&self, site: &mut SiteState, grants: &[Grant]) {
+        for grant in grants {
+            close_entrance(site, grant);
+            for peer in &self.peers {
+                peer.with(|session, now| session.reset_channel(grant, ResetReason::Revoked, now));
+                peer.forget(grant);
+            }
+        }
+    }
+
+    /// Opens a stream towards the far end of a grant, over a peer that is connected if any is.
+    fn open(&self, ask: Ask) -> Result<(Arc<Peer>, Arc<Door>), OpenError> {
+        let site = self.site();
+        if site.stopping || site.grants.check(&ask.grant).is_err() {
+            return Err(OpenError::OutOfReach);
+        }
+        let there = |peer: &&Arc<Peer>| peer.identity.site == ask.grant.to;
+        let mut there: Vec<&Arc<Peer>> = self.peers.iter().filter(there).collect();
+        there.sort_by_key(|peer| !*peer.control.borrow());
+        let peer = there.first().ok_or(OpenError::OutOfReach)?;
+        Ok((Arc::clone(peer), peer.open(ask)?))
+    }
+
+    fn admit(&self, peer: &Peer, ask: &Ask) -> Result<Exit, Refusal> {
+        let site = self.site();
+        if site.stopping {
+            return Err(Refusal::Stopping);
+        }
+        site.grants.admit(ask, &peer.identity.site, &self.permits)
+    }
+
+    /// Dials out for the peer, and relays. The grant is looked at before and after, as it may have
+    /// been revoked while the dial went on.
+    async fn serve(&self, peer: &Peer, door: &Arc<Door>, ask: &Ask) -> Result<(), Refusal> {
+        let exit = self.admit(peer, ask)?;
+        let local = dial(&exit).await.map_err(|error| {
+            tracing::warn!(grant = %ask.grant, %error, "a permitted target was not reached");
+            Refusal::Unreachable
+        })?;
+        {
+            let site = self.site();
+            site.grants.check(&ask.grant)?;
+            let accepted = peer.on(door, |session, stream, now| session.accept(stream, true, now));
+            if accepted.is_err() {
+                return Ok(()); // The opener has given up.
+            }
+        }
+        let grant = ask.grant.clone();
+        self.reporter.tell(TunnelEvent::ChannelOpened { peer: peer.identity.clone(), grant });
+        relay(peer, door, local).await;
+        Ok(())
+    }
+}
+
+fn close_entrance(site: &mut SiteState, grant: &Grant) {
+    if let Some((entrance, task)) = site.open.remove(grant) {
+        task.abort();
+        drop(entrance);
+    }
+}
+
+async fn watch_the_clock(peer: Arc<Peer>, clock: Clock) {
+    loop {
+        match peer.with(|session, _| session.next_deadline()) {
+            None => peer.deadline.notified().await,
+            Some(due) => {
+                let due = clock.instant(due);
+                tokio::select! {
+                    () = sleep_until(due.into()) => {
+                        peer.with(|session, now| session.tick(now));
+                    }
+                    () = peer.deadline.notified() => {}
+                }
+            }
+        }
+    }
+}
+
+async fn answer_asks(inner: Arc<Inner>, peer: Arc<Peer>, mut asks: mpsc::Receiver<Asked>) {
+    while let Some((door, ask)) = asks.recv().await {
+        let (serving, peer) = (Arc::clone(&inner), Arc::clone(&peer));
+        inner.spawn(async move {
+            if let Err(refusal) = serving.serve(&peer, &door, &ask).await {
+                let refused = peer.on(&door, |session, stream, now| {
+                    session.refuse(stream, refusal, now);
+                    Ok(())
+                });
+                // If the stream is gone, the opener has given up.
+                let _ = refused;
+            }
+        });
+    }
+}
+
+/// Takes programs' connections for as long as the grant stands.
+async fn enter(inner: Arc<Inner>, listener: UnixListener, ask: Ask) {
+    loop {
+        let unix = match listener.accept().await {
+            Ok((unix, _)) => unix,
+            Err(error) => {
+                tracing::warn!(%error, "no room for another connection of a program");
+                sleep(Duration::from_millis(NO_ROOM_MS)).await;
+                continue;
+            }
+        };
+        let (entering, ask) = (Arc::clone(&inner), ask.clone());
+        inner.spawn(async move { enter_one(&entering, unix, ask).await });
+    }
+}
+
+async fn enter_one(inner: &Inner, unix: UnixStream, ask: Ask) {
+    let grant = ask.grant.clone();
+    match inner.open(ask) {
+        Ok((peer, door)) => relay(&peer, &door, LocalStream::Unix(unix)).await,
+        Err(error) => tracing::warn!(%grant, %error, "a program's connection was not taken"),
+    }
+}
