@@ -1,7 +1,7 @@
 //! A saga after its pivot: it only goes forward.
 
-use crate::core::Core;
 use crate::effort::{Effort, Went};
+use crate::engine::Engine;
 use crate::history::State;
 use crate::names::StepId;
 use crate::record::{Ended, Event, Kind};
@@ -42,7 +42,7 @@ use crate::undoing::{Halt, Halted};
 /// A step here is tried until it is done. When it has been tried often enough for now the runner
 /// stops, and whoever resumes the saga goes on where it was.
 pub struct After {
-    core: Box<Core>,
+    engine: Box<Engine>,
 }
 
 /// Shows that a saga went all the way. Only [`After::finish`] makes one:
@@ -59,8 +59,8 @@ pub struct Finished<O> {
 }
 
 impl After {
-    pub(crate) const fn new(core: Box<Core>) -> Self {
-        Self { core }
+    pub(crate) const fn new(engine: Box<Engine>) -> Self {
+        Self { engine }
     }
 
     /// Asks a question and keeps the answer.
@@ -82,40 +82,40 @@ impl After {
     }
 
     async fn end<O: Fact>(&mut self, output: &O) -> Result<(), Stopped> {
-        self.core.nothing_more("finishing")?;
-        let output = self.core.write(StepId::new("finish"), output)?;
-        self.core.append(Event::Ended(Ended::Completed { output })).await
+        self.engine.nothing_more("finishing")?;
+        let output = self.engine.write(StepId::new("finish"), output)?;
+        self.engine.append(Event::Ended(Ended::Completed { output })).await
     }
 
     async fn asked<Q: Question>(mut self, question: Q) -> Result<(Self, Q::Answer), Halt> {
         let id = question.id();
         if let Some(State::Done(answer)) =
-            self.core.next(id, Kind::Question)?.map(|entry| entry.state)
+            self.engine.next(id, Kind::Question)?.map(|entry| entry.state)
         {
-            let answer = self.core.read(id, answer)?;
+            let answer = self.engine.read(id, answer)?;
             return Ok((self, answer));
         }
         let effort = self.effort();
-        let went = self.core.answer(&question, effort).await?;
+        let went = self.engine.answer(&question, effort).await?;
         self.done_or_stopped(id, went).await
     }
 
     async fn stepped<S: Step>(mut self, step: S) -> Result<(Self, S::Outcome), Halt> {
         let id = step.id();
-        let look = match self.core.next(id, Kind::Onward)?.map(|entry| entry.state) {
+        let look = match self.engine.next(id, Kind::Onward)?.map(|entry| entry.state) {
             Some(State::Done(outcome)) => {
-                let outcome = self.core.read(id, outcome)?;
+                let outcome = self.engine.read(id, outcome)?;
                 return Ok((self, outcome));
             }
             Some(_) => true,
             None => {
                 let started = Event::Started { step: id.to_string(), kind: Kind::Onward };
-                self.core.append(started).await?;
+                self.engine.append(started).await?;
                 false
             }
         };
         let effort = self.effort();
-        let went = self.core.attempt(&step, effort, look).await?;
+        let went = self.engine.attempt(&step, effort, look).await?;
         self.done_or_stopped(id, went).await
     }
 
@@ -126,10 +126,10 @@ impl After {
             // Nothing that does not heed an abort ends by one.
             Went::Aborted => Trouble::transient("it was left"),
         };
-        Err(self.core.give_up(id.as_str(), trouble).await.into())
+        Err(self.engine.give_up(id.as_str(), trouble).await.into())
     }
 
     fn effort(&self) -> Effort {
-        Effort { tries_max: self.core.limits.tries_after_max, heeding: false }
+        Effort { tries_max: self.engine.limits.tries_after_max, heeding: false }
     }
 }

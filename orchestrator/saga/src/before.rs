@@ -1,7 +1,7 @@
 //! A saga before its release: whatever goes wrong, everything is undone.
 
-use crate::core::Core;
 use crate::effort::{Effort, Went};
+use crate::engine::Engine;
 use crate::history::State;
 use crate::names::{Act, FenceName, StepId};
 use crate::record::{Cause, Event, Kind, bounded};
@@ -38,8 +38,8 @@ pub struct Before<'w> {
 }
 
 impl<'w> Before<'w> {
-    pub(crate) const fn new(core: Box<Core>) -> Self {
-        Self { line: Line::new(core) }
+    pub(crate) const fn new(engine: Box<Engine>) -> Self {
+        Self { line: Line::new(engine) }
     }
 
     /// Asks a question and keeps the answer.
@@ -74,24 +74,25 @@ impl<'w> Before<'w> {
     /// Undoes everything, because the workflow decides so: a check said no.
     pub async fn undo(mut self, reason: impl Into<String>) -> Halted {
         let decided = Cause::Decided { reason: bounded(reason.into()) };
-        Halted(match self.line.core.turning().await {
+        Halted(match self.line.engine.turning().await {
             Ok(turning) => self.line.unwind(turning.unwrap_or(decided)).await,
             Err(stopped) => stopped.into(),
         })
     }
 
     async fn asked<Q: Question>(mut self, question: Q) -> Result<(Self, Q::Answer), Halt> {
-        let core = &mut self.line.core;
+        let engine = &mut self.line.engine;
         let id = question.id();
-        if let Some(State::Done(answer)) = core.next(id, Kind::Question)?.map(|entry| entry.state) {
-            let answer = core.read(id, answer)?;
+        if let Some(State::Done(answer)) = engine.next(id, Kind::Question)?.map(|entry| entry.state)
+        {
+            let answer = engine.read(id, answer)?;
             return Ok((self, answer));
         }
         self = self.unless_turning().await?;
         let effort = self.effort();
-        match self.line.core.answer(&question, effort).await? {
+        match self.line.engine.answer(&question, effort).await? {
             Went::Done(answer) => Ok((self, answer)),
-            Went::Failed(trouble) => Err(self.line.unwind(Core::failure(id, &trouble)).await),
+            Went::Failed(trouble) => Err(self.line.unwind(Engine::failure(id, &trouble)).await),
             Went::Aborted => Err(self.unwind_aborted().await),
         }
     }
@@ -102,45 +103,45 @@ impl<'w> Before<'w> {
         fence: &FenceName,
         floor: u64,
     ) -> Result<(Self, u64), Halt> {
-        let core = &mut self.line.core;
-        if let Some(State::Done(value)) = core.next(id, Kind::Fence)?.map(|entry| entry.state) {
-            let value = core.read(id, value)?;
+        let engine = &mut self.line.engine;
+        if let Some(State::Done(value)) = engine.next(id, Kind::Fence)?.map(|entry| entry.state) {
+            let value = engine.read(id, value)?;
             return Ok((self, value));
         }
         self = self.unless_turning().await?;
         let event = |fence| Event::Registered { step: id.to_string(), fence };
-        let value = self.line.core.register(fence, floor, event).await?;
+        let value = self.line.engine.register(fence, floor, event).await?;
         Ok((self, value))
     }
 
     async fn stepped<S: Reversible + 'w>(mut self, step: S) -> Result<(Self, S::Outcome), Halt> {
         let id = step.id();
-        match self.line.core.next(id, Kind::Reversible)?.map(|entry| entry.state) {
+        match self.line.engine.next(id, Kind::Reversible)?.map(|entry| entry.state) {
             Some(State::Done(outcome)) => {
-                let outcome: S::Outcome = self.line.core.read(id, outcome)?;
+                let outcome: S::Outcome = self.line.engine.read(id, outcome)?;
                 self.line.began(step, Some(outcome.clone()));
                 return Ok((self, outcome));
             }
             // A runner ended in the middle of it.
             Some(_) => {
                 self.line.began(step, None);
-                let turning = self.line.core.turning().await?;
+                let turning = self.line.engine.turning().await?;
                 return Err(self.line.unwind(turning.unwrap_or(Cause::Interrupted)).await);
             }
             None => {}
         }
         self = self.unless_turning().await?;
         let effort = self.effort();
-        let core = &mut self.line.core;
-        core.append(Event::Started { step: id.to_string(), kind: Kind::Reversible }).await?;
-        match core.attempt(&step, effort, false).await? {
+        let engine = &mut self.line.engine;
+        engine.append(Event::Started { step: id.to_string(), kind: Kind::Reversible }).await?;
+        match engine.attempt(&step, effort, false).await? {
             Went::Done(outcome) => {
                 self.line.began(step, Some(outcome.clone()));
                 Ok((self, outcome))
             }
             Went::Failed(trouble) => {
                 self.line.began(step, None);
-                Err(self.line.unwind(Core::failure(id, &trouble)).await)
+                Err(self.line.unwind(Engine::failure(id, &trouble)).await)
             }
             Went::Aborted => {
                 self.line.began(step, None);
@@ -154,10 +155,10 @@ impl<'w> Before<'w> {
         release: R,
     ) -> Result<(Released<'w, R>, R::Outcome), Halt> {
         let id = release.id();
-        if let Some(entry) = self.line.core.next(id, Kind::Release)? {
+        if let Some(entry) = self.line.engine.next(id, Kind::Release)? {
             return match entry.state {
                 State::Done(outcome) => {
-                    let outcome: R::Outcome = self.line.core.read(id, outcome)?;
+                    let outcome: R::Outcome = self.line.engine.read(id, outcome)?;
                     Ok((Released::new(self.line, release, outcome.clone()), outcome))
                 }
                 _ if entry.undone => Err(self.line.unwind(Cause::Interrupted).await),
@@ -166,13 +167,13 @@ impl<'w> Before<'w> {
         }
         self = self.unless_turning().await?;
         let effort = self.effort();
-        let core = &mut self.line.core;
-        core.append(Event::Started { step: id.to_string(), kind: Kind::Release }).await?;
-        match core.attempt(&release, effort, false).await? {
+        let engine = &mut self.line.engine;
+        engine.append(Event::Started { step: id.to_string(), kind: Kind::Release }).await?;
+        match engine.attempt(&release, effort, false).await? {
             Went::Done(outcome) => {
                 Ok((Released::new(self.line, release, outcome.clone()), outcome))
             }
-            Went::Failed(trouble) => self.settled(release, Core::failure(id, &trouble)).await,
+            Went::Failed(trouble) => self.settled(release, Engine::failure(id, &trouble)).await,
             Went::Aborted => self.settled(release, Cause::Interrupted).await,
         }
     }
@@ -185,24 +186,24 @@ impl<'w> Before<'w> {
         cause: Cause,
     ) -> Result<(Released<'w, R>, R::Outcome), Halt> {
         let id = release.id();
-        let core = &mut self.line.core;
-        let look = core.context(id.as_str(), Act::Perform, false);
-        let undo = core.context(id.as_str(), Act::Undo, false);
-        let mut tries = core.undo_tries();
+        let engine = &mut self.line.engine;
+        let look = engine.context(id.as_str(), Act::Observe, false);
+        let undo = engine.context(id.as_str(), Act::Undo, false);
+        let mut tries = engine.undo_tries();
         loop {
             let trouble = match release.observe(&look).await {
                 Ok(Observed::Done(outcome)) => {
-                    let value = core.write(id, &outcome)?;
-                    core.append(Event::Done { step: id.to_string(), outcome: value }).await?;
+                    let value = engine.write(id, &outcome)?;
+                    engine.append(Event::Done { step: id.to_string(), outcome: value }).await?;
                     return Ok((Released::new(self.line, release, outcome.clone()), outcome));
                 }
                 Ok(Observed::NotDone) => {
-                    let cause = core.turning().await?.unwrap_or_else(|| cause.clone());
-                    core.turn(cause.clone()).await?;
-                    core.append(Event::Undoing { step: id.to_string() }).await?;
+                    let cause = engine.turning().await?.unwrap_or_else(|| cause.clone());
+                    engine.turn(cause.clone()).await?;
+                    engine.append(Event::Undoing { step: id.to_string() }).await?;
                     match release.undo(&undo).await {
                         Ok(()) => {
-                            core.append(Event::Undone { step: id.to_string() }).await?;
+                            engine.append(Event::Undone { step: id.to_string() }).await?;
                             return Err(self.line.unwind(cause).await);
                         }
                         Err(trouble) => trouble,
@@ -210,30 +211,30 @@ impl<'w> Before<'w> {
                 }
                 Err(trouble) => trouble,
             };
-            core.retry_or_give_up(&mut tries, id.as_str(), trouble).await?;
+            engine.retry_or_give_up(&mut tries, id.as_str(), trouble).await?;
         }
     }
 
     /// Goes on only if nothing asks the saga to turn back.
     async fn unless_turning(mut self) -> Result<Self, Halt> {
-        match self.line.core.turning().await? {
+        match self.line.engine.turning().await? {
             None => Ok(self),
             Some(cause) => {
                 // The step that was asked for last is not in the journal.
-                self.line.core.at -= 1;
+                self.line.engine.at -= 1;
                 Err(self.line.unwind(cause).await)
             }
         }
     }
 
     async fn unwind_aborted(mut self) -> Halt {
-        match self.line.core.turning().await {
+        match self.line.engine.turning().await {
             Ok(turning) => self.line.unwind(turning.unwrap_or(Cause::Interrupted)).await,
             Err(stopped) => stopped.into(),
         }
     }
 
     fn effort(&self) -> Effort {
-        Effort { tries_max: self.line.core.limits.tries_before_max, heeding: true }
+        Effort { tries_max: self.line.engine.limits.tries_before_max, heeding: true }
     }
 }

@@ -1,7 +1,7 @@
 //! Trying a step until it is done, or has been tried often enough.
 
 use crate::context::Context;
-use crate::core::Core;
+use crate::engine::Engine;
 use crate::journal::Guard;
 use crate::names::{Act, StepId};
 use crate::record::{Event, bounded};
@@ -39,19 +39,19 @@ impl Tries {
     /// Waits before the next try. If there is none: what the last said, or None for an abort.
     pub(crate) async fn again(
         &mut self,
-        core: &mut Core,
+        engine: &mut Engine,
         trouble: Trouble,
     ) -> Result<Result<(), Option<Trouble>>, Stopped> {
         self.failed = self.failed.saturating_add(1);
         if trouble.is_permanent() || self.failed >= self.effort.tries_max {
             return Ok(Err(Some(trouble)));
         }
-        let goes_on = core.pause(self.failed, self.effort.heeding).await?;
+        let goes_on = engine.pause(self.failed, self.effort.heeding).await?;
         Ok(if goes_on { Ok(()) } else { Err(None) })
     }
 }
 
-impl Core {
+impl Engine {
     /// Does a step that the journal has as started. With `look`, looks for its effect first.
     pub(crate) async fn attempt<S: Step>(
         &mut self,
@@ -59,11 +59,15 @@ impl Core {
         effort: Effort,
         mut look: bool,
     ) -> Result<Went<S::Outcome>, Stopped> {
+        let look_cx = self.context(step.id().as_str(), Act::Observe, effort.heeding);
         let cx = self.context(step.id().as_str(), Act::Perform, effort.heeding);
         let mut tries = Tries::new(effort);
         let mut reason = "its runner ended".to_owned();
         loop {
-            let trouble = match self.once(step, &cx, effort, look.then_some(&reason)).await? {
+            let trouble = match self
+                .once(step, (&look_cx, &cx), effort, look.then_some(&reason))
+                .await?
+            {
                 Went::Failed(trouble) if self.history.abort.is_none() || !effort.heeding => trouble,
                 Went::Failed(_) => return Ok(Went::Aborted),
                 went => return Ok(went),
@@ -82,12 +86,12 @@ impl Core {
     async fn once<S: Step>(
         &mut self,
         step: &S,
-        cx: &Context,
+        (look, cx): (&Context, &Context),
         effort: Effort,
         reason: Option<&String>,
     ) -> Result<Went<S::Outcome>, Stopped> {
         if let Some(reason) = reason {
-            match step.observe(cx).await {
+            match step.observe(look).await {
                 Err(trouble) => return Ok(Went::Failed(trouble)),
                 Ok(Observed::Done(outcome)) => return self.done(step.id(), outcome).await,
                 Ok(Observed::NotDone) => self.again(step.id(), reason, Guard::None).await?,
@@ -139,7 +143,7 @@ impl Core {
         effort: Effort,
     ) -> Result<Went<Q::Answer>, Stopped> {
         let id = question.id();
-        let cx = self.context(id.as_str(), Act::Perform, effort.heeding);
+        let cx = self.context(id.as_str(), Act::Observe, effort.heeding);
         let mut tries = Tries::new(effort);
         loop {
             let asked = question.ask(&cx);

@@ -234,3 +234,74 @@ impl History {
         self.entries.iter_mut().find(|entry| entry.step == step && fits(entry))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn event() -> impl Strategy<Value = Event> {
+        let step = || prop::sample::select(vec!["a", "b", "c"]).prop_map(str::to_owned);
+        let kind = prop::sample::select(vec![Kind::Reversible, Kind::Release, Kind::Pivot]);
+        let fence = (prop::bool::ANY, 0_u64..4).prop_map(|(other, value)| Fence {
+            name: crate::FenceName::new(if other { "x" } else { "y" }).unwrap(),
+            value,
+        });
+        let value = Value::Null;
+        prop_oneof![
+            (0_u32..4).prop_map(|incarnation| Event::Resumed { incarnation }),
+            (0_u32..4).prop_map(|attempt| Event::Began { attempt }),
+            fence.clone().prop_map(|fence| Event::TookOver { fence }),
+            (step(), fence).prop_map(|(step, fence)| Event::Registered { step, fence }),
+            (step(), kind).prop_map(|(step, kind)| Event::Started { step, kind }),
+            step().prop_map(|step| Event::Again { step, reason: String::new() }),
+            step().prop_map({
+                let value = value.clone();
+                move |step| Event::Done { step, outcome: value.clone() }
+            }),
+            step().prop_map(|step| Event::Refusing { step }),
+            step().prop_map(move |step| Event::Refused { step, evidence: value.clone() }),
+            step().prop_map(|step| Event::Undoing { step }),
+            step().prop_map(|step| Event::Undone { step }),
+            Just(Event::TurnedBack { cause: Cause::Interrupted }),
+            Just(Event::GivingBack),
+            Just(Event::AbortRequested { reason: String::new() }),
+            Just(Event::Ended(Ended::Undone { cause: Cause::Interrupted })),
+        ]
+    }
+
+    fn opened() -> Event {
+        Event::Opened { workflow: "w".to_owned(), input: Value::Null }
+    }
+
+    proptest! {
+        #[test]
+        fn an_event_out_of_place_changes_nothing_and_any_other_reads_back(
+            events in prop::collection::vec(event(), 0..40),
+        ) {
+            let mut history = History::open(&opened()).unwrap();
+            let mut taken = vec![opened()];
+            for event in events {
+                let before = history.clone();
+                if history.apply(&event).is_ok() {
+                    taken.push(event);
+                } else {
+                    prop_assert_eq!(&before, &history);
+                }
+            }
+            let records: Vec<_> = taken.iter().map(|event| event.encode(0).unwrap()).collect();
+            let read = crate::events(&records).unwrap();
+            prop_assert_eq!(&read, &taken);
+            prop_assert_eq!(History::fold(&read).unwrap(), Some(history));
+        }
+    }
+
+    #[test]
+    fn what_has_ended_takes_no_event() {
+        let ended = Event::Ended(Ended::Undone { cause: Cause::Interrupted });
+        let mut history = History::fold(&[opened(), ended]).unwrap().unwrap();
+        assert!(history.apply(&Event::GivingBack).is_err());
+        assert!(history.apply(&Event::Resumed { incarnation: 2 }).is_err());
+    }
+}

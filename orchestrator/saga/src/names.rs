@@ -151,7 +151,9 @@ impl fmt::Display for StepId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Act {
-    /// The step's effect (and questions about it).
+    /// A question, which has no effect: its answer is never repeated from memory.
+    Observe,
+    /// The step's effect.
     Perform,
     /// The effect taken back.
     Undo,
@@ -159,8 +161,10 @@ pub enum Act {
     Refuse,
 }
 
-/// The idempotency key of a command: the same for every repetition, other for all else. A remote
-/// party answers a key that it has seen with the same reply, and does nothing again.
+/// The idempotency key of a command: the same for every repetition, also by a runner that resumes
+/// the saga, and other for all else. A remote party that has done what a key asks for does it no
+/// second time, and answers as it did. (One that refused for want of authority or evidence did
+/// nothing, and remembers no answer: another runner may ask with more.)
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Key {
     /// The saga.
@@ -176,6 +180,7 @@ pub struct Key {
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let act = match self.act {
+            Act::Observe => "observe",
             Act::Perform => "perform",
             Act::Undo => "undo",
             Act::Refuse => "refuse",

@@ -281,6 +281,11 @@ impl Event {
     }
 }
 
+/// Reads the events of a saga, for whoever reports on it.
+pub fn events(records: &[Record]) -> Result<Vec<Event>, RecordError> {
+    records.iter().map(Event::decode).collect()
+}
+
 /// Cuts a reason to what a record keeps of it.
 pub(crate) fn bounded(mut reason: String) -> String {
     if reason.len() > REASON_BYTES_MAX {

@@ -9,8 +9,8 @@
 //! ```
 
 use crate::after::After;
-use crate::core::Core;
 use crate::effort::{Effort, Tries};
+use crate::engine::Engine;
 use crate::history::State;
 use crate::names::Act;
 use crate::record::{Cause, Event, Kind, bounded};
@@ -94,22 +94,22 @@ impl<'w, R: Release> Released<'w, R> {
         decided: Option<Cause>,
     ) -> Result<(After, P::Accepted), Halt> {
         let id = pivot.id();
-        let core = &mut self.line.core;
-        match core.next(id, Kind::Pivot)?.map(|entry| entry.state) {
+        let engine = &mut self.line.engine;
+        match engine.next(id, Kind::Pivot)?.map(|entry| entry.state) {
             Some(State::Done(accepted)) => {
-                let accepted = core.read(id, accepted)?;
+                let accepted = engine.read(id, accepted)?;
                 Ok(self.accepted(pivot, accepted))
             }
             Some(State::Refused(evidence)) => {
-                let evidence = core.read(id, evidence)?;
+                let evidence = engine.read(id, evidence)?;
                 Err(self.refused(pivot, evidence).await)
             }
             Some(State::Refusing) => self.ask_refusal(pivot).await,
             Some(State::Open) => {
-                core.control.force_past_pivot(id.as_str(), P::INSTEAD_OF_ABORT);
+                engine.control.force_past_pivot(id.as_str(), P::INSTEAD_OF_ABORT);
                 self.send(pivot, Some("its runner ended".to_owned())).await
             }
-            None => match core.turning().await?.or(decided) {
+            None => match engine.turning().await?.or(decided) {
                 Some(cause) => self.back(pivot, cause).await,
                 None => self.begin(pivot).await,
             },
@@ -122,14 +122,14 @@ impl<'w, R: Release> Released<'w, R> {
         pivot: &P,
     ) -> Result<(After, P::Accepted), Halt> {
         let id = pivot.id();
-        let core = &mut self.line.core;
-        if !core.control.pass_pivot(id.as_str(), P::INSTEAD_OF_ABORT) {
+        let engine = &mut self.line.engine;
+        if !engine.control.pass_pivot(id.as_str(), P::INSTEAD_OF_ABORT) {
             // Somebody asked to abort just now; the request is journalled here.
-            let cause = core.turning().await?.unwrap_or(Cause::Interrupted);
+            let cause = engine.turning().await?.unwrap_or(Cause::Interrupted);
             return self.back(pivot, cause).await;
         }
         let started = Event::Started { step: id.to_string(), kind: Kind::Pivot };
-        core.append_guarded(started, core.holds_fence()).await?;
+        engine.append_guarded(started, engine.holds_fence()).await?;
         self.send(pivot, None).await
     }
 
@@ -140,16 +140,16 @@ impl<'w, R: Release> Released<'w, R> {
         pivot: &P,
         mut reason: Option<String>,
     ) -> Result<(After, P::Accepted), Halt> {
-        let core = &mut self.line.core;
-        let effort = Effort { tries_max: core.limits.tries_after_max, heeding: false };
+        let engine = &mut self.line.engine;
+        let effort = Effort { tries_max: engine.limits.tries_after_max, heeding: false };
         let mut tries = Tries::new(effort);
         loop {
-            let trouble = match send_once(core, pivot, reason.as_deref()).await? {
+            let trouble = match send_once(engine, pivot, reason.as_deref()).await? {
                 Ok(verdict) => return self.conclude(pivot, verdict).await,
                 Err(trouble) => trouble,
             };
             reason = Some(bounded(trouble.told()));
-            if tries.again(core, trouble).await?.is_err() {
+            if tries.again(engine, trouble).await?.is_err() {
                 return self.ask_refusal(pivot).await;
             }
         }
@@ -161,16 +161,16 @@ impl<'w, R: Release> Released<'w, R> {
         pivot: &P,
         cause: Cause,
     ) -> Result<(After, P::Accepted), Halt> {
-        let core = &mut self.line.core;
+        let engine = &mut self.line.engine;
         // The pivot that was asked for is not in the journal.
-        core.at -= 1;
-        core.turn(cause.clone()).await?;
-        let released = core.history.entry(self.release.id());
-        let ours = released.is_some_and(|entry| entry.incarnation == core.history.incarnation);
+        engine.at -= 1;
+        engine.turn(cause.clone()).await?;
+        let released = engine.history.entry(self.release.id());
+        let ours = released.is_some_and(|entry| entry.incarnation == engine.history.incarnation);
         if ours || released.is_some_and(|entry| entry.undone) {
             return Err(self.retake(cause, Evidence::NeverSent(NeverSent::new())).await);
         }
-        core.at += 1;
+        engine.at += 1;
         self.ask_refusal(pivot).await
     }
 
@@ -180,23 +180,23 @@ impl<'w, R: Release> Released<'w, R> {
         pivot: &P,
     ) -> Result<(After, P::Accepted), Halt> {
         let id = pivot.id();
-        let core = &mut self.line.core;
-        let cx = core.context(id.as_str(), Act::Refuse, false);
-        let mut tries = core.undo_tries();
+        let engine = &mut self.line.engine;
+        let cx = engine.context(id.as_str(), Act::Refuse, false);
+        let mut tries = engine.undo_tries();
         let mut reason = "its runner ended".to_owned();
         loop {
-            let asked = core.history.pivot().is_some_and(|entry| entry.state == State::Refusing);
+            let asked = engine.history.pivot().is_some_and(|entry| entry.state == State::Refusing);
             if asked {
-                core.again(id, &reason, crate::journal::Guard::None).await?;
+                engine.again(id, &reason, crate::journal::Guard::None).await?;
             } else {
-                core.append(Event::Refusing { step: id.to_string() }).await?;
+                engine.append(Event::Refusing { step: id.to_string() }).await?;
             }
             let trouble = match pivot.refuse(&cx).await {
                 Ok(verdict) => return self.conclude(pivot, verdict).await,
                 Err(trouble) => trouble,
             };
             reason = bounded(trouble.told());
-            core.retry_or_give_up(&mut tries, id.as_str(), trouble).await?;
+            engine.retry_or_give_up(&mut tries, id.as_str(), trouble).await?;
         }
     }
 
@@ -206,16 +206,16 @@ impl<'w, R: Release> Released<'w, R> {
         verdict: Answer<P>,
     ) -> Result<(After, P::Accepted), Halt> {
         let id = pivot.id();
-        let core = &mut self.line.core;
+        let engine = &mut self.line.engine;
         match verdict {
             Verdict::Accepted(accepted) => {
-                let outcome = core.write(id, &accepted)?;
-                core.append(Event::Done { step: id.to_string(), outcome }).await?;
+                let outcome = engine.write(id, &accepted)?;
+                engine.append(Event::Done { step: id.to_string(), outcome }).await?;
                 Ok(self.accepted(pivot, accepted))
             }
             Verdict::Refused(refusal) => {
-                let evidence = core.write(id, &refusal)?;
-                core.append(Event::Refused { step: id.to_string(), evidence }).await?;
+                let evidence = engine.write(id, &refusal)?;
+                engine.append(Event::Refused { step: id.to_string(), evidence }).await?;
                 Err(self.refused(pivot, refusal).await)
             }
         }
@@ -223,9 +223,9 @@ impl<'w, R: Release> Released<'w, R> {
 
     /// What could have been undone is dropped here: there is no way back.
     fn accepted<P: Pivot, A: Fact>(self, pivot: &P, accepted: A) -> (After, A) {
-        let core = self.line.core;
-        core.control.force_past_pivot(pivot.id().as_str(), P::INSTEAD_OF_ABORT);
-        (After::new(core), accepted)
+        let engine = self.line.engine;
+        engine.control.force_past_pivot(pivot.id().as_str(), P::INSTEAD_OF_ABORT);
+        (After::new(engine), accepted)
     }
 
     async fn refused<P: Pivot<Refusal = R::Refusal>>(
@@ -233,10 +233,10 @@ impl<'w, R: Release> Released<'w, R> {
         pivot: &P,
         refusal: R::Refusal,
     ) -> Halt {
-        let core = &mut self.line.core;
-        core.control.turned_back();
+        let engine = &mut self.line.engine;
+        engine.control.turned_back();
         let cause = Cause::Refused { step: pivot.id().to_string() };
-        match core.turn(cause.clone()).await {
+        match engine.turn(cause.clone()).await {
             Ok(()) => self.retake(cause, Evidence::Refused(refusal)).await,
             Err(stopped) => stopped.into(),
         }
@@ -251,35 +251,36 @@ impl<'w, R: Release> Released<'w, R> {
 
     async fn retaken(&mut self, evidence: &Evidence<R::Refusal>) -> Result<(), Stopped> {
         let id = self.release.id();
-        let core = &mut self.line.core;
-        if core.history.is_undone(id) {
+        let engine = &mut self.line.engine;
+        if engine.history.is_undone(id) {
             return Ok(());
         }
-        let cx = core.context(id.as_str(), Act::Undo, false);
-        let mut tries = core.undo_tries();
+        let cx = engine.context(id.as_str(), Act::Undo, false);
+        let mut tries = engine.undo_tries();
         loop {
-            core.append(Event::Undoing { step: id.to_string() }).await?;
+            engine.append(Event::Undoing { step: id.to_string() }).await?;
             let Err(trouble) = self.release.retake(&cx, &self.outcome, evidence).await else {
-                return core.append(Event::Undone { step: id.to_string() }).await;
+                return engine.append(Event::Undone { step: id.to_string() }).await;
             };
-            core.retry_or_give_up(&mut tries, id.as_str(), trouble).await?;
+            engine.retry_or_give_up(&mut tries, id.as_str(), trouble).await?;
         }
     }
 }
 
 /// Every sending is preceded by an append on condition of the fence.
 async fn send_once<P: Pivot>(
-    core: &mut Core,
+    engine: &mut Engine,
     pivot: &P,
     reason: Option<&str>,
 ) -> Result<Result<Answer<P>, Trouble>, Stopped> {
     let id = pivot.id();
-    let cx = core.context(id.as_str(), Act::Perform, false);
+    let look = engine.context(id.as_str(), Act::Observe, false);
+    let cx = engine.context(id.as_str(), Act::Perform, false);
     if let Some(reason) = reason {
-        match pivot.observe(&cx).await {
+        match pivot.observe(&look).await {
             Err(trouble) => return Ok(Err(trouble)),
             Ok(Observed::Done(verdict)) => return Ok(Ok(verdict)),
-            Ok(Observed::NotDone) => core.again(id, reason, core.holds_fence()).await?,
+            Ok(Observed::NotDone) => engine.again(id, reason, engine.holds_fence()).await?,
         }
     }
     Ok(pivot.perform(&cx).await)

@@ -88,7 +88,8 @@ pub trait Question: Send + Sync {
 
 /// A step with an effect.
 pub trait Step: Send + Sync {
-    /// What is to be known of the effect later: names and numbers, not data.
+    /// What is to be known of the effect later: names and numbers, not data. One that the journal
+    /// cannot keep is the step's failure.
     type Outcome: Fact;
 
     /// Its stable id.

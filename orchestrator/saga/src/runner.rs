@@ -10,7 +10,7 @@ use crate::after::Finished;
 use crate::before::Before;
 use crate::context::Context;
 use crate::control::Control;
-use crate::core::Core;
+use crate::engine::Engine;
 use crate::history::History;
 use crate::journal::{Append, AppendError, Guard, Journal};
 use crate::names::{Act, SagaName};
@@ -186,9 +186,9 @@ impl Runner {
         let unreadable = |error| unfit(&name, RecordError::Unreadable(error));
         let input = serde_json::from_value(history.input.clone()).map_err(unreadable)?;
         let mut driven = self.driven(workflow, name, input, history);
-        let incarnation = driven.core.history.incarnation.saturating_add(1);
-        driven.core.append(Event::Resumed { incarnation }).await.map_err(Box::new)?;
-        driven.core.settle_in();
+        let incarnation = driven.engine.history.incarnation.saturating_add(1);
+        driven.engine.append(Event::Resumed { incarnation }).await.map_err(Box::new)?;
+        driven.engine.settle_in();
         Ok(driven)
     }
 
@@ -199,7 +199,7 @@ impl Runner {
         input: W::Input,
         history: History,
     ) -> Driven<'w, W> {
-        let core = Core {
+        let engine = Engine {
             name,
             journal: Arc::clone(&self.journal),
             clock: Arc::clone(&self.clock),
@@ -210,7 +210,7 @@ impl Runner {
             at: 0,
             interrupted: false,
         };
-        Driven { workflow, input, core: Box::new(core) }
+        Driven { workflow, input, engine: Box::new(engine) }
     }
 }
 
@@ -244,32 +244,32 @@ fn refused(name: &SagaName, error: AppendError) -> Stopped {
 pub struct Driven<'w, W: Workflow> {
     workflow: &'w W,
     input: W::Input,
-    core: Box<Core>,
+    engine: Box<Engine>,
 }
 
 impl<W: Workflow> Driven<'_, W> {
     /// A handle to abort it with.
     #[must_use]
     pub fn control(&self) -> Control {
-        self.core.control.clone()
+        self.engine.control.clone()
     }
 
     /// Drives the saga to its end, or until it cannot go on for now.
     pub async fn drive(self) -> Result<End<W::Output>, Stopped> {
-        let Self { workflow, input, mut core } = self;
-        let _stops = StopsWhenDropped(core.control.clone());
-        core.take_over(workflow, &input).await?;
+        let Self { workflow, input, mut engine } = self;
+        let _stops = StopsWhenDropped(engine.control.clone());
+        engine.take_over(workflow, &input).await?;
         loop {
-            core.at = 0;
-            let undone = match workflow.run(Before::new(core), &input).await {
+            engine.at = 0;
+            let undone = match workflow.run(Before::new(engine), &input).await {
                 Ok(Finished { output }) => return Ok(End::Completed(output)),
                 Err(Halted(Halt::Stopped(stopped))) => return Err(*stopped),
-                Err(Halted(Halt::Undone(core, cause))) => (core, cause),
+                Err(Halted(Halt::Undone(engine, cause))) => (engine, cause),
             };
-            core = undone.0;
-            if let Some(cause) = core.begin_again(undone.1).await? {
-                core.give_back(workflow, &input).await?;
-                core.append(Event::Ended(Ended::Undone { cause: cause.clone() })).await?;
+            engine = undone.0;
+            if let Some(cause) = engine.begin_again(undone.1).await? {
+                engine.give_back(workflow, &input).await?;
+                engine.append(Event::Ended(Ended::Undone { cause: cause.clone() })).await?;
                 return Ok(End::Undone(cause));
             }
         }
@@ -285,7 +285,7 @@ impl Drop for StopsWhenDropped {
     }
 }
 
-impl Core {
+impl Engine {
     /// What a resumed runner concludes from the journal before it does anything.
     fn settle_in(&mut self) {
         if let Some(reason) = &self.history.abort {

@@ -1,8 +1,8 @@
 //! Undoing an attempt, last step first, until nothing of it is left.
 
 use crate::context::Context;
-use crate::core::Core;
 use crate::effort::{Effort, Tries};
+use crate::engine::Engine;
 use crate::journal::Pending;
 use crate::names::{Act, StepId};
 use crate::record::{Cause, Event};
@@ -17,7 +17,7 @@ pub struct Halted(pub(crate) Halt);
 #[derive(Debug)]
 pub(crate) enum Halt {
     /// Everything of this attempt is undone.
-    Undone(Box<Core>, Cause),
+    Undone(Box<Engine>, Cause),
     /// The runner stopped; nothing is known but what the journal shows.
     Stopped(Box<Stopped>),
 }
@@ -30,13 +30,13 @@ impl From<Stopped> for Halt {
 
 /// A saga that can still turn back, with what it would have to undo, in order.
 pub(crate) struct Line<'w> {
-    pub(crate) core: Box<Core>,
+    pub(crate) engine: Box<Engine>,
     begun: Vec<Box<dyn Undoable + 'w>>,
 }
 
 impl<'w> Line<'w> {
-    pub(crate) const fn new(core: Box<Core>) -> Self {
-        Self { core, begun: Vec::new() }
+    pub(crate) const fn new(engine: Box<Engine>) -> Self {
+        Self { engine, begun: Vec::new() }
     }
 
     /// Remembers a step that began, with its outcome where that is known.
@@ -48,22 +48,22 @@ impl<'w> Line<'w> {
     /// fails too often: what came before it may be what it stands on.
     pub(crate) async fn unwind(mut self, cause: Cause) -> Halt {
         match self.undo_all(cause).await {
-            Ok(cause) => Halt::Undone(self.core, cause),
+            Ok(cause) => Halt::Undone(self.engine, cause),
             Err(stopped) => stopped.into(),
         }
     }
 
     async fn undo_all(&mut self, cause: Cause) -> Result<Cause, Stopped> {
-        self.core.nothing_more("turning back")?;
-        self.core.turn(cause.clone()).await?;
+        self.engine.nothing_more("turning back")?;
+        self.engine.turn(cause.clone()).await?;
         while let Some(begun) = self.begun.pop() {
-            self.core.promise_abort().await?;
-            if !self.core.history.is_undone(begun.id()) {
-                undo(&mut self.core, begun.as_ref()).await?;
+            self.engine.promise_abort().await?;
+            if !self.engine.history.is_undone(begun.id()) {
+                undo(&mut self.engine, begun.as_ref()).await?;
             }
         }
         // What the journal says is why: it may have been written by an earlier runner.
-        Ok(self.core.history.turned.clone().unwrap_or(cause))
+        Ok(self.engine.history.turned.clone().unwrap_or(cause))
     }
 }
 
@@ -103,21 +103,21 @@ impl<S: Reversible> Undoable for Begun<S> {
     }
 }
 
-async fn undo(core: &mut Core, begun: &dyn Undoable) -> Result<(), Stopped> {
+async fn undo(engine: &mut Engine, begun: &dyn Undoable) -> Result<(), Stopped> {
     let id = begun.id();
-    let look = core.context(id.as_str(), Act::Perform, false);
-    let cx = core.context(id.as_str(), Act::Undo, false);
-    let mut tries = core.undo_tries();
+    let look = engine.context(id.as_str(), Act::Observe, false);
+    let cx = engine.context(id.as_str(), Act::Undo, false);
+    let mut tries = engine.undo_tries();
     loop {
-        core.append(Event::Undoing { step: id.to_string() }).await?;
+        engine.append(Event::Undoing { step: id.to_string() }).await?;
         let Err(trouble) = begun.undo(&look, &cx).await else {
-            return core.append(Event::Undone { step: id.to_string() }).await;
+            return engine.append(Event::Undone { step: id.to_string() }).await;
         };
-        core.retry_or_give_up(&mut tries, id.as_str(), trouble).await?;
+        engine.retry_or_give_up(&mut tries, id.as_str(), trouble).await?;
     }
 }
 
-impl Core {
+impl Engine {
     pub(crate) const fn undo_tries(&self) -> Tries {
         Tries::new(Effort { tries_max: self.limits.tries_undo_max, heeding: false })
     }

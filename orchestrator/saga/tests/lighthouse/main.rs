@@ -17,5 +17,6 @@ mod killed;
 mod post;
 mod random;
 mod rooms;
+mod told;
 mod workflow;
 mod world;

@@ -154,6 +154,7 @@ impl Step for Paint<'_> {
     }
 
     async fn perform(&self, cx: &Context) -> Result<(), Trouble> {
+        cx.progress(&serde_json::json!({ "walls": 4 }));
         ask(self.0, Party::Painter, cx, Order::Paint).await.map(drop)
     }
 }

@@ -13,7 +13,7 @@ use crate::control::Control;
 use crate::history::{Entry, History};
 use crate::journal::{Append, AppendError, Guard, Journal, RECORDS_MAX};
 use crate::names::{Act, Authority, Fence, Key, SagaName, StepId};
-use crate::record::{Cause, Event, Kind, Record, RecordError, bounded};
+use crate::record::{Cause, Event, Kind, RecordError, bounded};
 use crate::room::{Fact, Trouble};
 use crate::stop::{Standing, StepName, Stopped};
 use crate::surroundings::{Clock, Limits, Notice, Wait, Watcher};
@@ -23,7 +23,7 @@ const REGISTRATIONS_MAX: u32 = 16;
 
 /// One runner's hold on one saga. Whoever has it drives the saga; it is never shared.
 #[derive(Debug)]
-pub(crate) struct Core {
+pub(crate) struct Engine {
     pub(crate) name: SagaName,
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -37,7 +37,7 @@ pub(crate) struct Core {
     pub(crate) interrupted: bool,
 }
 
-impl Core {
+impl Engine {
     /// Makes an event durable, then true.
     pub(crate) async fn append(&mut self, event: Event) -> Result<(), Stopped> {
         self.append_guarded(event, Guard::None).await
@@ -273,9 +273,4 @@ impl Core {
     pub(crate) fn failure(id: StepId, trouble: &Trouble) -> Cause {
         Cause::Failed { step: id.to_string(), reason: bounded(trouble.told()) }
     }
-}
-
-/// Reads the events of a saga, for whoever reports on it.
-pub fn events(records: &[Record]) -> Result<Vec<Event>, RecordError> {
-    records.iter().map(Event::decode).collect()
 }
