@@ -30,7 +30,20 @@ A first configuration; paths are relative to the file:
   folder = \"/var/lib/causeway/proxy\"
 
   [log]
-  level = \"info\"
+  level = \"info\"                      # \"info,access=warn\": no entry for each flow
+
+  [[service]]
+  name = \"web\"
+  protocol = \"tcp\"
+  listen = [\"192.0.2.10:80\", \"[2001:db8::10]:80\"]   # VIPs of this host
+
+  [service.health]                    # TCP connections, 2 s apart unless said otherwise
+  fall = 2
+
+  [[service.backend]]
+  name = \"web-1\"
+  address = [\"10.0.0.11:80\", \"[fd10::11]:80\"]        # one for each family of the VIPs
+  vm = \"web-1\"                        # where it is a VM that may move
 
 `causeway pki issue --role proxy` writes the three files of [identity].
 

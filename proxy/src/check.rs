@@ -1,12 +1,14 @@
 //! `causeway-proxy check`: says what a proxy would understand and be, and changes nothing.
 
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use daemon::config::{ConfigError, Problem};
 use serde_json::{Value, json};
 
+use crate::config::{BackendConfig, ServiceConfig};
 use crate::running::{LoadError, Loaded, seconds};
 
 /// What was understood, for people.
@@ -26,7 +28,38 @@ pub fn told(path: &Path, loaded: &Loaded) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "  {what:<12} {value}");
     }
+    for service in &loaded.config.services {
+        let _ = writeln!(text, "  {:<12} {}", "service", told_service(service));
+    }
+    if loaded.config.services.is_empty() {
+        let _ = writeln!(text, "  {:<12} none yet; add [[service]] to serve clients", "service");
+    }
     text
+}
+
+fn told_service(service: &ServiceConfig) -> String {
+    let protocol = service.protocol.as_str();
+    let vips: Vec<String> = service.vips.iter().map(ToString::to_string).collect();
+    let backends: Vec<String> = service.backends.iter().map(told_backend).collect();
+    let checked = match &service.health {
+        Some(health) => format!("checked each {} ms", health.interval.as_millis()),
+        None => "not checked".to_owned(),
+    };
+    let idle = match service.idle_timeout {
+        Some(idle) => format!("idle at most {} ms", idle.as_millis()),
+        None => "idle for ever".to_owned(),
+    };
+    format!(
+        "{} ({protocol}) on {} -> {}; {checked}, {idle}",
+        service.name,
+        vips.join(", "),
+        backends.join(", ")
+    )
+}
+
+fn told_backend(backend: &BackendConfig) -> String {
+    let addresses: Vec<String> = backend.addresses.each().map(ToString::to_string).collect();
+    format!("{} [{}]", backend.name, addresses.join(" "))
 }
 
 /// What was understood, for programs.
@@ -41,7 +74,32 @@ pub fn told_as_json(loaded: &Loaded) -> Value {
         "control_listen": basics.listen,
         "state_folder": basics.state_folder,
         "log_level": basics.log_level,
+        "services": loaded.config.services.iter().map(service_as_json).collect::<Vec<Value>>(),
     })
+}
+
+fn service_as_json(service: &ServiceConfig) -> Value {
+    let backend = |backend: &BackendConfig| {
+        json!({
+            "name": backend.name,
+            "vm": backend.vm,
+            "addresses": backend.addresses.each().collect::<Vec<&SocketAddr>>(),
+        })
+    };
+    json!({
+        "name": service.name,
+        "protocol": service.protocol,
+        "listen": service.vips,
+        "backends": service.backends.iter().map(backend).collect::<Vec<Value>>(),
+        "flows_max": service.flows_max,
+        "connect_timeout_ms": millis(service.connect_timeout),
+        "idle_timeout_ms": service.idle_timeout.map(millis),
+        "is_checked": service.health.is_some(),
+    })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What is wrong, for programs. For people, the error's own words say it.

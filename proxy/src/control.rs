@@ -3,36 +3,86 @@
 use std::sync::Arc;
 
 use daemon::control::{
-    Answer, Method, Refusal, Reply, Route, RouteTable, StatusCode, TableError, VIEWER_AND_UP,
+    Answer, Method, Refusal, Reply, Request, Route, RouteTable, StatusCode, TableError,
+    VIEWER_AND_UP,
 };
 use daemon::telemetry::METRICS_TYPE;
-use placement::{Identity, Role};
-use proxy_api::{Reloaded, Status, path};
+use placement::{Identity, PartName, Role};
+use proxy_api::{FLOWS_PER_PAGE_MAX, FlowId, FlowQuery, Killed, Reloaded, Status, path};
 
 use crate::running::{LoadError, Proxy, ReloadError, seconds};
 
-/// Who may have the proxy read its configuration again.
-const RELOADERS: &[Role] = &[Role::Operator, Role::Orchestrator];
+/// Who may change something.
+const CHANGERS: &[Role] = &[Role::Operator, Role::Orchestrator];
 
 /// The table.
 ///
 /// # Errors
 /// The routes below contradict each other.
 pub fn routes(proxy: &Arc<Proxy>) -> Result<RouteTable, TableError> {
-    RouteTable::new(vec![
-        Route::new(Method::GET, path::STATUS, VIEWER_AND_UP, {
-            let proxy = Arc::clone(proxy);
-            move |_| std::future::ready(status(&proxy))
-        }),
-        Route::new(Method::GET, path::METRICS, VIEWER_AND_UP, {
-            let proxy = Arc::clone(proxy);
-            move |_| std::future::ready(Ok(Reply::text(METRICS_TYPE, proxy.telemetry().render())))
-        }),
-        Route::new(Method::POST, path::RELOAD, RELOADERS, {
-            let proxy = Arc::clone(proxy);
-            move |request| reload(Arc::clone(&proxy), request.caller().clone())
-        }),
-    ])
+    let table = Table { proxy, routes: Vec::new() };
+    table
+        .at(Method::GET, path::STATUS, VIEWER_AND_UP, |proxy, _| async move { status(&proxy) })
+        .at(Method::GET, path::METRICS, VIEWER_AND_UP, |proxy, _| async move {
+            Ok(Reply::text(METRICS_TYPE, proxy.telemetry().render()))
+        })
+        .at(Method::POST, path::RELOAD, CHANGERS, |proxy, request| async move {
+            reload(&proxy, request.caller()).await
+        })
+        .at(Method::GET, path::SERVICES, VIEWER_AND_UP, |proxy, _| async move {
+            Reply::json(&proxy.traffic().services())
+        })
+        .at(Method::POST, path::SERVICE_DRAIN, CHANGERS, |proxy, request| async move {
+            drain_service(&proxy, &request, true)
+        })
+        .at(Method::POST, path::SERVICE_RESUME, CHANGERS, |proxy, request| async move {
+            drain_service(&proxy, &request, false)
+        })
+        .at(Method::POST, path::BACKEND_DRAIN, CHANGERS, |proxy, request| async move {
+            drain_backend(&proxy, &request, true)
+        })
+        .at(Method::POST, path::BACKEND_RESUME, CHANGERS, |proxy, request| async move {
+            drain_backend(&proxy, &request, false)
+        })
+        .at(Method::GET, path::FLOWS, VIEWER_AND_UP, |proxy, request| async move {
+            flows(&proxy, &request).await
+        })
+        .at(Method::GET, path::FLOW, VIEWER_AND_UP, |proxy, request| async move {
+            flow(&proxy, &request).await
+        })
+        .at(Method::POST, path::FLOW_KILL, CHANGERS, |proxy, request| async move {
+            kill(&proxy, &request).await
+        })
+        .done()
+}
+
+/// The table as it is written: each handler gets the proxy.
+struct Table<'p> {
+    proxy: &'p Arc<Proxy>,
+    routes: Vec<Route>,
+}
+
+impl Table<'_> {
+    fn at<F, W>(
+        mut self,
+        method: Method,
+        path: &'static str,
+        roles: &'static [Role],
+        handler: F,
+    ) -> Self
+    where
+        F: Fn(Arc<Proxy>, Request) -> W + Send + Sync + 'static,
+        W: Future<Output = Answer> + Send + 'static,
+    {
+        let proxy = Arc::clone(self.proxy);
+        let handler = move |request| handler(Arc::clone(&proxy), request);
+        self.routes.push(Route::new(method, path, roles, handler));
+        self
+    }
+
+    fn done(self) -> Result<RouteTable, TableError> {
+        RouteTable::new(self.routes)
+    }
 }
 
 fn status(proxy: &Proxy) -> Answer {
@@ -47,7 +97,7 @@ fn status(proxy: &Proxy) -> Answer {
     })
 }
 
-async fn reload(proxy: Arc<Proxy>, caller: Identity) -> Answer {
+async fn reload(proxy: &Proxy, caller: &Identity) -> Answer {
     match proxy.reload().await {
         Ok(generation) => {
             tracing::info!(%caller, generation, "reload taken");
@@ -61,6 +111,7 @@ async fn reload(proxy: Arc<Proxy>, caller: Identity) -> Answer {
                 ReloadError::Load(LoadError::Credentials(_)) => {
                     (StatusCode::UNPROCESSABLE_ENTITY, "bad_credentials")
                 }
+                ReloadError::Listen(_) => (StatusCode::CONFLICT, "cannot_listen"),
                 ReloadError::NeedsRestart { .. } => (StatusCode::CONFLICT, "needs_restart"),
                 ReloadError::Ending => (StatusCode::SERVICE_UNAVAILABLE, "ending"),
             };
@@ -68,4 +119,71 @@ async fn reload(proxy: Arc<Proxy>, caller: Identity) -> Answer {
             Err(Refusal::caused(status, code, &error, remedy))
         }
     }
+}
+
+fn drain_service(proxy: &Proxy, request: &Request, draining: bool) -> Answer {
+    let service: PartName = request.param("service")?;
+    let drained = proxy.traffic().drain_service(&service, draining);
+    let drained = drained.ok_or_else(|| unknown_service(&service))?;
+    tracing::info!(caller = %request.caller(), %service, draining, "service's drain changed");
+    Reply::json(&drained)
+}
+
+fn drain_backend(proxy: &Proxy, request: &Request, draining: bool) -> Answer {
+    let service: PartName = request.param("service")?;
+    let backend: PartName = request.param("backend")?;
+    let drained = proxy.traffic().drain_backend(&service, &backend, draining);
+    let drained = drained.ok_or_else(|| {
+        let message = format!("service '{service}' has no backend '{backend}', or does not exist");
+        Refusal::new(StatusCode::NOT_FOUND, "unknown_backend", message, SEE_SERVICES)
+    })?;
+    let caller = request.caller();
+    tracing::info!(%caller, %service, %backend, draining, "backend's drain changed");
+    Reply::json(&drained)
+}
+
+async fn flows(proxy: &Proxy, request: &Request) -> Answer {
+    let [service, state, after, limit] = request.query(["service", "state", "after", "limit"])?;
+    let query = FlowQuery {
+        service: service.map(|service| service.parse()).transpose()?,
+        state: state.map(|state| state.parse()).transpose()?.unwrap_or_default(),
+        after: after.map(|after| after.parse()).transpose()?,
+        limit: limit.map(|limit| limit.parse()).transpose()?,
+    };
+    if query.limit.is_some_and(|limit| !(1..=FLOWS_PER_PAGE_MAX).contains(&limit)) {
+        let message = format!("'limit' in the query is not in 1 to {FLOWS_PER_PAGE_MAX}");
+        let remedy = "ask for fewer, and for the rest with 'after'";
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "bad_query", message, remedy));
+    }
+    Reply::json(&proxy.traffic().flows(&query).await)
+}
+
+async fn flow(proxy: &Proxy, request: &Request) -> Answer {
+    let id: FlowId = request.param("flow")?;
+    match proxy.traffic().flow(id).await {
+        Some(flow) => Reply::json(&flow),
+        None => Err(unknown_flow(id)),
+    }
+}
+
+async fn kill(proxy: &Proxy, request: &Request) -> Answer {
+    let id: FlowId = request.param("flow")?;
+    if !proxy.traffic().kill(id).await {
+        return Err(unknown_flow(id));
+    }
+    tracing::info!(caller = %request.caller(), flow = %id, "flow killed");
+    Reply::json(&Killed { id })
+}
+
+const SEE_SERVICES: &str = "see `GET /v1/services` for those there are";
+
+fn unknown_service(service: &PartName) -> Refusal {
+    let message = format!("there is no service '{service}'");
+    Refusal::new(StatusCode::NOT_FOUND, "unknown_service", message, SEE_SERVICES)
+}
+
+fn unknown_flow(id: FlowId) -> Refusal {
+    let message = format!("flow {id} does not live here, nor is it remembered");
+    let remedy = "see `GET /v1/flows` for those that live";
+    Refusal::new(StatusCode::NOT_FOUND, "unknown_flow", message, remedy)
 }

@@ -3,16 +3,20 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use daemon::control::{BindError, Bounds, Server, TableError};
 use daemon::shutdown::{Notifier, Signals, Stopped, Wish};
 use daemon::state::{StateError, StateFolder};
 use daemon::telemetry::Telemetry;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::sync::oneshot;
 use tokio::task::JoinError;
 
 use crate::control;
+use crate::listen::ListenError;
 use crate::running::{Loaded, Proxy};
+use crate::traffic::Traffic;
 
 /// Why a proxy did not start, or ended other than asked.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +27,9 @@ pub enum RunError {
     /// The state folder cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// A VIP cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The control server cannot listen.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -46,7 +53,10 @@ pub async fn run(path: PathBuf, loaded: Loaded, telemetry: Telemetry) -> Result<
     let notifier = Notifier::from_environment()?;
     let basics = loaded.config.basics.clone();
     let _state = StateFolder::open(&basics.state_folder)?;
-    let proxy = Arc::new(Proxy::new(path, loaded, telemetry));
+    descriptors();
+    let traffic = Traffic::start()?;
+    let prepared = traffic.prepare(&loaded.config).await?;
+    let proxy = Arc::new(Proxy::new(path, loaded, telemetry, traffic));
 
     let routes = control::routes(&proxy)?;
     let server = Server::bind(basics.listen, routes, proxy.tls(), Bounds::default()).await?;
@@ -60,6 +70,7 @@ pub async fn run(path: PathBuf, loaded: Loaded, telemetry: Telemetry) -> Result<
         let proxy = Arc::clone(&proxy);
         async move { proxy.telemetry().upkeep().await }
     });
+    proxy.traffic().begin(prepared).await;
     let identity = proxy.snapshot().loaded.credentials.identity().to_string();
     tracing::info!(identity, %address, version = crate::VERSION, "ready");
     notifier.ready();
@@ -80,12 +91,14 @@ pub async fn run(path: PathBuf, loaded: Loaded, telemetry: Telemetry) -> Result<
     tracing::info!("stopping");
     notifier.stopping();
     upkeep.abort();
+    let hurried = drain(&proxy, &mut signals).await;
     // Fails only if the server has ended already.
     let _ = stop.send(());
-    let ended = signals.stop(async {
-        let _ = (&mut serving).await;
-    });
-    match ended.await {
+    let ended = match hurried {
+        true => Stopped::Hurried,
+        false => signals.stop(async { drop((&mut serving).await) }).await,
+    };
+    match ended {
         Stopped::Orderly => {
             tracing::info!("stopped");
             Ok(())
@@ -94,6 +107,34 @@ pub async fn run(path: PathBuf, loaded: Loaded, telemetry: Telemetry) -> Result<
             serving.abort();
             Err(RunError::Unfinished(early))
         }
+    }
+}
+
+/// Takes no more clients, lets flows end for as long as configured, and breaks off those that are
+/// left; true if a second signal cut the wait short. The control server answers meanwhile.
+async fn drain(proxy: &Proxy, signals: &mut Signals) -> bool {
+    let traffic = proxy.traffic();
+    proxy.end_reloads().await;
+    traffic.close().await;
+    let bound = proxy.snapshot().loaded.config.limits.shutdown_drain;
+    let second = async { while signals.next().await != Wish::Stop {} };
+    let (left, hurried) = tokio::select! {
+        left = traffic.drained(bound) => (left, false),
+        () = second => (traffic.drained(Duration::ZERO).await, true),
+    };
+    if left > 0 {
+        tracing::warn!(left, "flows broken off: they did not end within limits.shutdown_drain_ms");
+    }
+    traffic.end().await;
+    hurried
+}
+
+/// As many descriptors as the system lets us have: each flow takes two.
+fn descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
     }
 }
 

@@ -18,6 +18,8 @@ use rustls::ServerConfig;
 use tokio::sync::Mutex;
 
 use crate::config::Config;
+use crate::listen::ListenError;
+use crate::traffic::Traffic;
 
 /// From this long before the certificate's end on, each start and reload warns.
 pub const EXPIRY_WARNING_DAYS: u64 = 14;
@@ -85,12 +87,22 @@ pub enum ReloadError {
         /// What the file says now.
         wanted: String,
     },
+    /// They are good, and name a VIP that cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The log level is none.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
-    /// The disk did not answer, because the proxy is ending.
+    /// The proxy is ending.
     #[error("the proxy is ending")]
     Ending,
+}
+
+/// Whether a reload may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reloads {
+    Allowed,
+    Over,
 }
 
 /// A proxy that runs.
@@ -100,20 +112,22 @@ pub struct Proxy {
     snapshot: ArcSwap<Snapshot>,
     tls: Arc<ArcSwap<ServerConfig>>,
     telemetry: Telemetry,
-    /// One reload at a time, from reading to swapping; else an older file could win.
-    reloading: Mutex<()>,
+    traffic: Traffic,
+    /// One reload at a time, from reading to swapping; else an older file could win. None once the
+    /// proxy is ending, or a reload would let clients in again.
+    reloading: Mutex<Reloads>,
 }
 
 impl Proxy {
     /// Takes what was read from `path` as the first generation.
     #[must_use]
-    pub fn new(path: PathBuf, loaded: Loaded, telemetry: Telemetry) -> Proxy {
+    pub fn new(path: PathBuf, loaded: Loaded, telemetry: Telemetry, traffic: Traffic) -> Proxy {
         telemetry.introduce("causeway-proxy", crate::VERSION);
         let tls = Arc::new(ArcSwap::new(loaded.credentials.server_config()));
         let snapshot = Snapshot { generation: 1, loaded };
         tell(&snapshot);
         let snapshot = ArcSwap::from_pointee(snapshot);
-        Proxy { path, snapshot, tls, telemetry, reloading: Mutex::new(()) }
+        Proxy { path, snapshot, tls, telemetry, traffic, reloading: Mutex::new(Reloads::Allowed) }
     }
 
     /// What it runs on now.
@@ -128,10 +142,21 @@ impl Proxy {
         &self.telemetry
     }
 
+    /// What it carries.
+    #[must_use]
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
     /// The server's side of TLS, always of the newest generation.
     #[must_use]
     pub fn tls(&self) -> Arc<ArcSwap<ServerConfig>> {
         Arc::clone(&self.tls)
+    }
+
+    /// Takes no reloads any more, once the present one is done.
+    pub async fn end_reloads(&self) {
+        *self.reloading.lock().await = Reloads::Over;
     }
 
     /// Reads configuration and certificates again and runs on them; gives the new generation.
@@ -139,16 +164,22 @@ impl Proxy {
     /// # Errors
     /// They are no good, or need a restart. Then nothing has changed.
     pub async fn reload(&self) -> Result<u64, ReloadError> {
-        let _alone = self.reloading.lock().await;
+        let alone = self.reloading.lock().await;
+        if *alone == Reloads::Over {
+            return Err(ReloadError::Ending);
+        }
         let path = self.path.clone();
         let reading = tokio::task::spawn_blocking(move || Loaded::read(&path));
         let loaded = reading.await.map_err(|_| ReloadError::Ending)??;
         let running = self.snapshot();
         same(&running.loaded, &loaded)?;
 
+        // The sockets of new VIPs go again with the error.
+        let prepared = self.traffic.prepare(&loaded.config).await?;
         // Refused levels never get here, so that nothing after this line can fail.
         self.telemetry.reconfigure(&loaded.config.basics.log_level)?;
         let generation = running.generation + 1;
+        self.traffic.commit(prepared).await;
         self.tls.store(loaded.credentials.server_config());
         let snapshot = Arc::new(Snapshot { generation, loaded });
         tell(&snapshot);
