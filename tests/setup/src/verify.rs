@@ -1,7 +1,7 @@
 //! `cargo verify`: formatting, lints, every test, once; with `--deep` the matrices whole and the
 //! dependency policy.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -17,10 +17,13 @@ const PROGRAMS_BUILT: (&str, &str) = ("CAUSEWAY_PROGRAMS_BUILT", "1");
 /// Tells the tests to run their matrices whole.
 const DEEP: (&str, &str) = ("CAUSEWAY_DEEP", "1");
 
+/// Tells the tests which program runs inside the guest.
+const GUEST_PROGRAM: &str = "CAUSEWAY_GUEST_PROGRAM";
+
 pub(crate) fn run_all(deep: bool) -> Result<(), Failure> {
     let time_max = if deep { DEEP_TIME_MAX } else { VERIFY_TIME_MAX };
     let started = Instant::now();
-    for (title, mut command) in steps(deep) {
+    for (title, mut command) in steps(deep, &target_folder()?.join("guest")) {
         println!("\n== {title}");
         let begun = Instant::now();
         run(&mut command, time_max.saturating_sub(started.elapsed()))?;
@@ -30,12 +33,13 @@ pub(crate) fn run_all(deep: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn steps(deep: bool) -> Vec<(&'static str, Command)> {
+fn steps(deep: bool, guest: &Path) -> Vec<(&'static str, Command)> {
     let mut steps = vec![
         ("formatting", cargo(&["fmt", "--all", "--check"])),
         ("programs", cargo(&["build", "--workspace", "--bins"])),
+        ("guest program", guest_program(guest)),
         ("lints", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
-        ("tests", tests(deep)),
+        ("tests", tests(deep, guest)),
     ];
     if deep {
         if find("cargo-deny").is_none() {
@@ -47,9 +51,18 @@ fn steps(deep: bool) -> Vec<(&'static str, Command)> {
     steps
 }
 
+/// Inside the guest there are no libraries: its program is linked with its own, apart from all else.
+fn guest_program(guest: &Path) -> Command {
+    let mut command = cargo(&["rustc", "--package", "guest", "--bin", "causeway-guest"]);
+    command.arg("--target-dir").arg(guest);
+    command.args(["--", "-C", "target-feature=+crt-static", "-C", "strip=symbols"]);
+    command
+}
+
 /// Built as the caller, run as root.
-fn tests(deep: bool) -> Command {
+fn tests(deep: bool, guest: &Path) -> Command {
     let mut command = cargo(&["test", "--workspace", "--no-fail-fast"]);
+    command.env(GUEST_PROGRAM, guest.join("debug/causeway-guest"));
     command.env(PROGRAMS_BUILT.0, PROGRAMS_BUILT.1);
     if deep {
         command.env(DEEP.0, DEEP.1);
