@@ -151,3 +151,46 @@ impl fmt::Debug for Control {
         f.debug_struct("Control").field("state", &*self.state.borrow()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn poll<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Poll<T> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_waiting_request_keeps_the_pivot_from_being_sent() {
+        let control = Control::new();
+        let mut asked = std::pin::pin!(control.abort("stop"));
+        assert!(poll(asked.as_mut()).is_pending());
+        assert!(!control.pass_pivot("pivot", "do something else"));
+        control.promise("stop");
+        assert_eq!(poll(asked), Poll::Ready(Ok(())));
+    }
+
+    #[test]
+    fn a_pivot_that_is_about_to_be_sent_refuses_every_request() {
+        let control = Control::new();
+        assert!(control.pass_pivot("pivot", "do something else"));
+        let asked = poll(std::pin::pin!(control.abort("stop")));
+        let refused = AbortRefused::PastPivot { step: "pivot", instead: "do something else" };
+        assert_eq!(asked, Poll::Ready(Err(refused.clone())));
+        assert_eq!(
+            refused.to_string(),
+            "it is too late to abort: step pivot is the point of no return; do something else"
+        );
+    }
+
+    #[test]
+    fn who_waits_is_told_when_the_runner_is_gone() {
+        let control = Control::new();
+        let mut asked = std::pin::pin!(control.abort("stop"));
+        assert!(poll(asked.as_mut()).is_pending());
+        control.stop();
+        assert_eq!(poll(asked), Poll::Ready(Err(AbortRefused::NotDriven)));
+    }
+}

@@ -58,3 +58,36 @@ fn a_promised_abort_outlives_a_kill_at_any_later_point() {
     }
     assert!(kept > 300, "{kept}");
 }
+
+fn point_of(story: &str, what: &str) -> usize {
+    let line = story.lines().find(|line| line.contains(what)).unwrap();
+    line.split(':').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn once_the_pivot_is_refused_an_abort_is_promised_again() {
+    let (calm, _) = lived(Weather::Unwilling, false, []);
+    let sent = point_of(&calm.story(), r#""kind":"pivot""#);
+    let refused = point_of(&calm.story(), r#""event":"refused""#);
+    for point in sent..points(Weather::Unwilling, false) - 1 {
+        let (keeper, whole) = lived(Weather::Unwilling, false, [(point, Mishap::Abort)]);
+        let promised = whole.answer == Some(Ok(()));
+        assert_eq!(promised, point > refused, "{:?} at {point}\n{}", whole.answer, keeper.story());
+        assert_eq!(whole.end, End::Undone(Cause::Refused { step: "light-up".to_owned() }));
+    }
+}
+
+#[test]
+fn nobody_is_asked_to_refuse_what_was_never_sent_or_is_taken_back_already() {
+    let (calm, _) = lived(Weather::Fair, true, []);
+    let back = point_of(&calm.story(), r#"{"event":"undone","step":"dim"}"#);
+    assert!(!calm.story().contains("RefuseLight"));
+    for point in back..points(Weather::Fair, true) {
+        let (keeper, _) = lived(Weather::Fair, true, [(point, Mishap::KilledAfter)]);
+        assert!(!keeper.story().contains("RefuseLight"), "{point}\n{}", keeper.story());
+    }
+    // Another runner has no such evidence, and asks.
+    let turned = point_of(&calm.story(), r#""event":"turned-back""#);
+    let (keeper, _) = lived(Weather::Fair, true, [(turned, Mishap::KilledAfter)]);
+    assert!(keeper.story().contains("RefuseLight"), "{}", keeper.story());
+}
