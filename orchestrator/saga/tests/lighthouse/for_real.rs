@@ -19,6 +19,8 @@ use crate::workflow::{MoveLight, Wish};
 use crate::world::{Letter, Outcome, Party, Reply, Weather, World};
 
 const SAGAS: u64 = 24;
+/// How often two processes are set on one saga.
+const PAIRS: u64 = 20;
 const LIVES_MAX: u32 = 200;
 const LIFE_S_MAX: u64 = 60;
 /// Most of the time from a life's first letter to its kill.
@@ -60,8 +62,11 @@ fn one_life() {
         };
         match driven {
             Err(OpenError::Over { .. }) => {}
+            Err(OpenError::Stopped(stopped)) => {
+                assert!(matches!(*stopped, Stopped::Superseded { .. }), "{stopped:?}");
+            }
             driven => match driven.unwrap().drive().await {
-                Ok(_) | Err(Stopped::GaveUp { .. }) => {}
+                Ok(_) | Err(Stopped::GaveUp { .. } | Stopped::Superseded { .. }) => {}
                 Err(stopped) => panic!("{stopped:?}"),
             },
         }
@@ -192,4 +197,34 @@ fn killed_for_real_at_random_it_moves_or_stays_and_the_journal_is_whole() {
     println!("{kills} kills, {moved} of {SAGAS} moved");
     assert!(kills > 20, "{kills} kills are too few to show anything");
     assert!(moved > 0, "none moved");
+}
+
+#[test]
+fn two_processes_on_one_saga_end_it_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let letters = Arc::new(AtomicU64::new(0));
+    for number in 0..PAIRS {
+        let world = Arc::new(Mutex::new(World::new(Weather::Fair)));
+        // A letter of the slower one may be under way when the faster takes over.
+        world.lock().unwrap().painter_seen = Some(0);
+        let socket = folder.path().join("world");
+        let _ = std::fs::remove_file(&socket);
+        serve(UnixListener::bind(&socket).unwrap(), Arc::clone(&world), Arc::clone(&letters));
+        let name = SagaName::new(format!("cape/{number}")).unwrap();
+        let mut lives = 0;
+        let end = loop {
+            lives += 1;
+            assert!(lives <= LIVES_MAX, "no end");
+            let mut pair = [start(folder.path(), &name), start(folder.path(), &name)];
+            for child in &mut pair {
+                assert!(!live_and_kill(child, &letters, Duration::MAX));
+            }
+            if let Some(end) = ended(&folder.path().join("journal"), &name) {
+                break end;
+            }
+        };
+        let outcome = world.lock().unwrap().outcome().unwrap_or_else(|wrong| panic!("{wrong}"));
+        assert!(matches!(end, Ended::Completed { .. }), "{end:?}");
+        assert_eq!(outcome, Outcome::Moved);
+    }
 }

@@ -95,3 +95,19 @@ fn interrupted_too_often_it_ends_undone() {
     let (keeper, whole) = lived(Weather::Fair, false, kills);
     assert_eq!(whole.end, End::Undone(Cause::InterruptedTooOften), "{}", keeper.story());
 }
+
+#[test]
+fn a_pivot_whose_answer_nobody_heard_is_asked_about_before_it_is_sent_again() {
+    for kill in [Mishap::KilledBefore, Mishap::KilledAfter] {
+        let (calm, _) = lived(Weather::Fair, false, []);
+        let story = calm.story();
+        let line = story.lines().find(|line| line.contains("NewTower Light {")).unwrap();
+        let sent = line.split(':').next().unwrap().parse().unwrap();
+        let (keeper, _) = lived(Weather::Fair, false, [(sent, kill)]);
+        let story = keeper.story();
+        let asked = story.matches("NewTower LookVerdict").count();
+        let sent = story.matches("NewTower Light {").count();
+        let expected = if kill == Mishap::KilledBefore { 2 } else { 1 };
+        assert_eq!((asked, sent), (1, expected), "{story}");
+    }
+}

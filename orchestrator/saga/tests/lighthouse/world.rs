@@ -133,6 +133,8 @@ pub(crate) struct World {
     new: Tower,
     stalls: BTreeMap<Party, Stall>,
     coats: u32,
+    /// The painter refuses older fences, as all others do, where this has a value.
+    pub(crate) painter_seen: Option<u64>,
     pub(crate) wrong: Vec<String>,
 }
 
@@ -163,6 +165,7 @@ impl World {
             new: tower(false, Seat::Empty),
             stalls: stalls.into_iter().map(|party| (party, Stall::default())).collect(),
             coats: 0,
+            painter_seen: None,
             wrong: Vec::new(),
         }
     }
@@ -172,7 +175,7 @@ impl World {
         let reply = match to {
             Party::OldTower => self.old.handle(letter, weather),
             Party::NewTower => self.new.handle(letter, weather),
-            Party::Painter => self.paint(&letter.order),
+            Party::Painter => self.paint(letter),
             Party::Depot if weather == Weather::NoOil && letter.order == Order::Place => {
                 Reply::No("the depot has no oil".to_owned())
             }
@@ -188,8 +191,14 @@ impl World {
     }
 
     /// The painter knows no keys: to look first is all that keeps him from painting twice.
-    fn paint(&mut self, order: &Order) -> Reply {
-        match order {
+    fn paint(&mut self, letter: &Letter) -> Reply {
+        if let Some(seen) = &mut self.painter_seen {
+            if letter.fence < *seen {
+                return Reply::Stale { seen: *seen };
+            }
+            *seen = letter.fence;
+        }
+        match letter.order {
             Order::Paint => self.coats += 1,
             Order::Scrape => self.coats = 0,
             _ => return Reply::There((self.coats > 0).then_some(1)),
