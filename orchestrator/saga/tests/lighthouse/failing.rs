@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use saga::journal::memory::Fault;
 use saga::{
     Before, Cause, Context, End, Event, Finished, Halted, NotTaken, Observed, Reversible, Step,
     StepId, Stopped, Trouble, Workflow,
@@ -107,7 +108,11 @@ fn after_the_pivot_a_step_is_tried_until_it_is_done_over_any_number_of_resumptio
     let pivot = 8;
     let lost = (pivot + 1..60).map(|at| (at, Mishap::Lost));
     let keeper = Keeper::new(Weather::Fair, false, Fate::of(lost));
-    keeper.journal.without_faults();
+    let fate = Arc::clone(&keeper.fate);
+    keeper.journal.with_faults(move |append| {
+        fate.lock().unwrap().story.push(format!("-: append {}", append.record.payload));
+        Fault::None
+    });
     let whole = keeper.live_on();
     assert_eq!(whole.outcome, Outcome::Moved, "{}", keeper.story());
     assert!(whole.lives > 3, "{}", whole.lives);

@@ -7,8 +7,8 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use saga::journal::memory::MemoryJournal;
 use saga::journal::{Journal, Pending};
 use saga::{
-    AbortRefused, Cause, Clock, Driven, End, Event, Limits, OpenError, Runner, SagaName, Stopped,
-    Wait, Workflow,
+    AbortRefused, Cause, Clock, Driven, End, Ended, Event, Kind, Limits, OpenError, Runner,
+    SagaName, Stopped, Wait, Workflow,
 };
 
 use crate::post::{Fate, Mishap, Post, Sea};
@@ -58,7 +58,7 @@ pub(crate) enum Life {
     Stopped(Stopped),
     Killed,
     /// The saga was over before this life began: the last one did not live to see it.
-    Over(saga::Ended),
+    Over(Ended),
 }
 
 /// The toy world, its journal, and the saga in it.
@@ -131,8 +131,8 @@ impl Keeper {
         for life in 1..=LIVES_MAX {
             let ended = match self.live() {
                 Life::Ended(end) => Some(end),
-                Life::Over(saga::Ended::Undone { cause }) => Some(End::Undone(cause)),
-                Life::Over(saga::Ended::Completed { output }) => {
+                Life::Over(Ended::Undone { cause }) => Some(End::Undone(cause)),
+                Life::Over(Ended::Completed { output }) => {
                     Some(End::Completed(output.as_u64().unwrap()))
                 }
                 Life::Stopped(Stopped::ProgramChanged { .. } | Stopped::Record { .. }) => {
@@ -172,6 +172,9 @@ impl Keeper {
             assert_eq!(world.ever_placed(Party::Bank), 1, "paid once\n{}", story());
             assert_eq!(world.ever_placed(Party::Chart), 1, "charted once\n{}", story());
         }
+        drop(world);
+        self.check_appends();
+        self.check_order();
         match whole.answer {
             // Promised, unless the new tower turned out to have accepted: then it cannot be undone.
             Some(Ok(())) if moved => assert!(self.was_released(), "{}", story()),
@@ -182,6 +185,42 @@ impl Keeper {
                 assert!(refused, "{whole:?}\n{}", story());
             }
             _ => {}
+        }
+    }
+
+    /// No letter with an effect goes out twice without an append in between, which shows that the
+    /// saga is still this runner's.
+    fn check_appends(&self) {
+        let story = self.story();
+        let mut since_append = Vec::new();
+        for line in story.lines() {
+            let told = line.split_once(": ").map_or("", |(_, told)| told);
+            let sent = told.split_once("/perform ").or_else(|| told.split_once("/undo "));
+            match sent {
+                _ if told.starts_with("append") => since_append.clear(),
+                Some((letter, _)) if !line.starts_with("late") => {
+                    assert!(!since_append.contains(&letter), "{letter} twice\n{story}");
+                    since_append.push(letter);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// In each attempt what began last is undone first, and all that began is undone, or nothing.
+    fn check_order(&self) {
+        let mut begun = Vec::new();
+        for event in self.events() {
+            match event {
+                Event::Started { step, kind: Kind::Reversible | Kind::Release } => begun.push(step),
+                Event::Undone { step } => {
+                    assert_eq!(begun.pop(), Some(step), "out of order\n{}", self.story());
+                }
+                Event::Began { .. } | Event::Ended(Ended::Undone { .. }) => {
+                    assert!(begun.is_empty(), "{begun:?} left over\n{}", self.story());
+                }
+                _ => {}
+            }
         }
     }
 
