@@ -91,3 +91,15 @@ fn nobody_is_asked_to_refuse_what_was_never_sent_or_is_taken_back_already() {
     let (keeper, _) = lived(Weather::Fair, true, [(turned, Mishap::KilledAfter)]);
     assert!(keeper.story().contains("RefuseLight"), "{}", keeper.story());
 }
+
+#[test]
+fn an_abort_while_everything_is_being_undone_is_promised_at_once() {
+    let (calm, _) = lived(Weather::Fair, true, []);
+    let first = point_of(&calm.story(), r#""event":"undoing""#);
+    let (keeper, whole) = lived(Weather::Fair, true, [(first, Mishap::Abort)]);
+    assert_eq!(whole.answer, Some(Ok(())));
+    let events = keeper.events();
+    let promised = events.iter().position(|event| matches!(event, Event::AbortRequested { .. }));
+    let undone = events.iter().rposition(|event| matches!(event, Event::Undone { .. }));
+    assert!(promised < undone, "{}", keeper.story());
+}

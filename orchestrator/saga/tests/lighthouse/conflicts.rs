@@ -87,6 +87,26 @@ fn a_pivot_is_not_sent_once_a_newer_fence_is_registered() {
 }
 
 #[test]
+fn a_registration_that_somebody_else_won_is_made_above_theirs() {
+    let registers = 4;
+    let keeper = Keeper::new(Weather::Fair, false, Fate::of([(registers, Mishap::Paused)]));
+    let mut driving = std::pin::pin!(async {
+        let driven = keeper.take().await.unwrap();
+        driven.drive().await
+    });
+    assert!(until_killed(driving.as_mut()).is_none(), "held up while it registers");
+    assert!(keeper.story().lines().last().unwrap().contains("registered"), "{}", keeper.story());
+    let others = 5;
+    register(&keeper.journal, others).unwrap();
+    assert_eq!(until_killed(driving).unwrap().unwrap(), End::Completed(1));
+    let registered = keeper.events().iter().find_map(|event| match event {
+        Event::Registered { fence, .. } => Some(fence.value),
+        _ => None,
+    });
+    assert_eq!(registered, Some(others + 1));
+}
+
+#[test]
 fn a_fence_only_grows() {
     let journal = MemoryJournal::new();
     register(&journal, 3).unwrap();
