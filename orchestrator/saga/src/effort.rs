@@ -1,5 +1,7 @@
 //! Trying a step until it is done, or has been tried often enough.
 
+use std::future::Future;
+
 use crate::context::Context;
 use crate::engine::Engine;
 use crate::journal::Guard;
@@ -91,22 +93,27 @@ impl Engine {
         reason: Option<&String>,
     ) -> Result<Went<S::Outcome>, Stopped> {
         if let Some(reason) = reason {
-            match step.observe(look).await {
-                Err(trouble) => return Ok(Went::Failed(trouble)),
-                Ok(Observed::Done(outcome)) => return self.done(step.id(), outcome).await,
-                Ok(Observed::NotDone) => self.again(step.id(), reason, Guard::None).await?,
+            match self.wait_for(step.observe(look), effort).await? {
+                None => return Ok(Went::Aborted),
+                Some(Err(trouble)) => return Ok(Went::Failed(trouble)),
+                Some(Ok(Observed::Done(outcome))) => return self.done(step.id(), outcome).await,
+                Some(Ok(Observed::NotDone)) => self.again(step.id(), reason, Guard::None).await?,
             }
         }
-        let ended = if effort.heeding {
-            self.heed(step.perform(cx)).await?
-        } else {
-            Some(step.perform(cx).await)
-        };
-        match ended {
+        match self.wait_for(step.perform(cx), effort).await? {
             Some(Ok(outcome)) => self.done(step.id(), outcome).await,
             Some(Err(trouble)) => Ok(Went::Failed(trouble)),
             None => Ok(Went::Aborted),
         }
+    }
+
+    /// Waits for a room; None if it was left because of an abort.
+    async fn wait_for<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+        effort: Effort,
+    ) -> Result<Option<T>, Stopped> {
+        if effort.heeding { self.heed(work).await } else { Ok(Some(work.await)) }
     }
 
     /// Writes an outcome. One that cannot be kept is the step's failure, not the journal's.
@@ -146,9 +153,7 @@ impl Engine {
         let cx = self.context(id.as_str(), Act::Observe, effort.heeding);
         let mut tries = Tries::new(effort);
         loop {
-            let asked = question.ask(&cx);
-            let asked = if effort.heeding { self.heed(asked).await? } else { Some(asked.await) };
-            let trouble = match asked {
+            let trouble = match self.wait_for(question.ask(&cx), effort).await? {
                 None => return Ok(Went::Aborted),
                 Some(Ok(answer)) => return self.answered(id, answer).await,
                 Some(Err(trouble)) => trouble,

@@ -13,7 +13,7 @@ use crate::keeper::{Keeper, Life, NoTime, name, points, until_killed};
 use crate::post::{Fate, Mishap};
 use crate::rooms::{Claim, Paint, Survey};
 use crate::workflow::Wish;
-use crate::world::{Outcome, Weather};
+use crate::world::{Letter, Order, Outcome, Party, Weather};
 
 #[test]
 fn the_slower_of_two_runners_learns_it_before_its_next_effect() {
@@ -104,6 +104,33 @@ fn a_registration_that_somebody_else_won_is_made_above_theirs() {
         _ => None,
     });
     assert_eq!(registered, Some(others + 1));
+}
+
+#[test]
+fn who_takes_over_registers_above_what_any_party_has_seen() {
+    let dims = 19;
+    let keeper = Keeper::new(Weather::Fair, false, Fate::of([(dims, Mishap::KilledAfter)]));
+    assert!(matches!(keeper.live(), Life::Killed));
+    // Somebody with another journal has claimed the tower meanwhile.
+    let stranger = Letter {
+        key: "elsewhere#1/claim/perform".to_owned(),
+        attempt: "elsewhere#1/claim".to_owned(),
+        fence: 50,
+        owner: "elsewhere/1".to_owned(),
+        order: Order::Claim,
+    };
+    keeper.sea.world.lock().unwrap().handle(Party::NewTower, &stranger);
+    let whole = keeper.live_on();
+    assert_eq!((whole.outcome, whole.lives), (Outcome::Moved, 1), "{}", keeper.story());
+    let took_over: Vec<_> = keeper
+        .events()
+        .iter()
+        .filter_map(|event| match event {
+            Event::TookOver { fence } => Some(fence.value),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(took_over, [2, 51]);
 }
 
 #[test]

@@ -141,8 +141,9 @@ impl Keeper {
                 Life::Stopped(_) | Life::Killed => None,
             };
             let mut fate = self.fate.lock().unwrap();
-            if let Some(answered) = fate.answer() {
-                answer = Some(answered);
+            if fate.asked.is_some() {
+                answer = fate.answer();
+                assert!(answer.is_some(), "who asks for an abort is answered, also by a death");
             }
             fate.asked = None;
             let points = fate.point;
@@ -173,6 +174,8 @@ impl Keeper {
             assert_eq!(world.ever_placed(Party::Chart), 1, "charted once\n{}", story());
         }
         drop(world);
+        // What was interrupted goes on, or ends for a reason.
+        assert_ne!(whole.end, End::Undone(Cause::Interrupted), "{}", story());
         self.check_appends();
         self.check_order();
         match whole.answer {
@@ -207,9 +210,16 @@ impl Keeper {
         }
     }
 
-    /// In each attempt what began last is undone first, and all that began is undone, or nothing.
+    /// In each attempt what began last is undone first, and all that began is undone, or nothing. An
+    /// abort is promised once.
     fn check_order(&self) {
         let mut begun = Vec::new();
+        let asked = |event: &&Event| matches!(event, Event::AbortRequested { .. });
+        assert!(
+            self.events().iter().filter(asked).count() <= 1,
+            "promised twice\n{}",
+            self.story()
+        );
         for event in self.events() {
             match event {
                 Event::Started { step, kind: Kind::Reversible | Kind::Release } => begun.push(step),
