@@ -3,9 +3,11 @@
 //!
 //! Here is what the scenarios share: [`programs`] finds the binaries, [`house`] is a folder with a
 //! CA, bundles and a configuration, [`running`] a proxy that runs in it, [`strangers`] come with
-//! papers that are not in order.
+//! papers that are not in order. [`site`] is a proxy at a site of the lab, between clients and
+//! backends.
 
 pub mod house;
 pub mod programs;
 pub mod running;
+pub mod site;
 pub mod strangers;

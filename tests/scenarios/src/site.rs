@@ -1,0 +1,551 @@
+//! A proxy at a site of the lab: clients reach its VIPs over the site's router, and its backends
+//! are on the application subnet, behind its leg.
+//!
+//! Tests of one program share a world; each has VIPs, a folder and a proxy of its own. The world ends
+//! with the last test that uses it.
+
+use std::fmt::Write as _;
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use daemon::identity::{self, Credentials};
+use guest::clients::Clients;
+use guest::control::Control;
+use guest::flows::Report;
+use guest::log::Log;
+use lab::host::Host;
+use lab::sandbox::{Launch, Process};
+use lab::world::{World, WorldPlan};
+use placement::Role;
+use proxy_api::{CallError, Client, CloseReason, Flow, FlowQuery, FlowState, Service, StateFilter};
+use rustix::process::Signal;
+use serde_json::Value;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
+
+use crate::house::{CONFIG, House};
+use crate::running::SOON;
+
+/// VIPs of the shared world, two for each test that may run in it.
+const VIPS: u8 = 200;
+/// From one look at something that is awaited to the next.
+const LOOK_MS: u64 = 10;
+
+struct Stage {
+    world: World,
+    house: House,
+    vips_used: AtomicU8,
+}
+
+impl Stage {
+    fn shared() -> Arc<Stage> {
+        static SHARED: Mutex<Weak<Stage>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stage) = shared.upgrade() {
+            return stage;
+        }
+        let plan = WorldPlan { vips: VIPS, ..WorldPlan::with_sites(&["a"]) };
+        let world = World::build(&plan).expect("a world of one site");
+        let stage = Arc::new(Stage { world, house: House::new(), vips_used: AtomicU8::new(0) });
+        *shared = Arc::downgrade(&stage);
+        stage
+    }
+}
+
+/// One test's part of the site.
+pub struct Site {
+    stage: Arc<Stage>,
+    /// Numbers VIPs and folder.
+    number: u8,
+    runtime: Runtime,
+}
+
+impl Site {
+    /// A part of the site that nobody else uses.
+    ///
+    /// # Panics
+    /// The lab does not stand, or all VIPs are used.
+    #[must_use]
+    pub fn new() -> Site {
+        let stage = Stage::shared();
+        let number = 1 + 2 * stage.vips_used.fetch_add(1, Ordering::Relaxed);
+        assert!(number < VIPS, "more tests than VIPs");
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let site = Site { stage, number, runtime };
+        for file in ["certificate.pem", "key.pem", "ca.pem"] {
+            let bytes = fs::read(site.stage.house.path("p1").join(file)).expect("a bundle");
+            site.write(&format!("p1/{file}"), &bytes);
+        }
+        site
+    }
+
+    /// Its two VIPs at this port: IPv4 and IPv6 of one number, so that all tests may use the same
+    /// ports.
+    #[must_use]
+    pub fn vips(&self, port: u16) -> [SocketAddr; 2] {
+        self.site().vip(self.number).each().map(|ip| SocketAddr::new(ip, port))
+    }
+
+    /// A second pair of VIPs.
+    #[must_use]
+    pub fn other_vips(&self, port: u16) -> [SocketAddr; 2] {
+        self.site().vip(self.number + 1).each().map(|ip| SocketAddr::new(ip, port))
+    }
+
+    /// The machine of the clients.
+    #[must_use]
+    pub fn client(&self) -> Host {
+        self.stage.world.client(1)
+    }
+
+    /// The machine of the proxy.
+    #[must_use]
+    pub fn proxy_host(&self) -> Host {
+        self.site().proxy()
+    }
+
+    /// The machine of the backends.
+    #[must_use]
+    pub fn backend_host(&self) -> Host {
+        self.site().neighbour(1)
+    }
+
+    /// The addresses of that machine.
+    #[must_use]
+    pub fn backend_ips(&self) -> [IpAddr; 2] {
+        self.site().neighbour_station(1).ip.each()
+    }
+
+    /// The proxy's addresses on the application subnet.
+    #[must_use]
+    pub fn leg(&self) -> [IpAddr; 2] {
+        self.site().leg().ip.each()
+    }
+
+    /// A backend that the test itself plays: a listener of the given family (0: IPv4).
+    ///
+    /// # Panics
+    /// The system refuses.
+    #[must_use]
+    pub fn listener(&self, family: usize) -> TcpListener {
+        let ip = self.backend_ips()[family];
+        self.backend_host().inside(|| TcpListener::bind((ip, 0))).expect("a host").expect("a port")
+    }
+
+    /// A client that the test itself plays.
+    ///
+    /// # Panics
+    /// Nobody takes the connection.
+    #[must_use]
+    pub fn connect(&self, to: SocketAddr) -> TcpStream {
+        self.try_connect(to).expect("the VIP takes connections")
+    }
+
+    /// As [`Site::connect`].
+    ///
+    /// # Errors
+    /// Nobody takes the connection.
+    ///
+    /// # Panics
+    /// The lab has ended.
+    pub fn try_connect(&self, to: SocketAddr) -> std::io::Result<TcpStream> {
+        let connect = || TcpStream::connect_timeout(&to, SOON);
+        let stream = self.client().inside(connect).expect("a host")?;
+        stream.set_read_timeout(Some(SOON))?;
+        stream.set_write_timeout(Some(SOON))?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// Writes the proxy's configuration: `services` follow what every configuration has.
+    pub fn configure(&self, services: &str) {
+        self.write("proxy.toml", format!("{CONFIG}\n{services}").as_bytes());
+    }
+
+    /// Starts the proxy and waits until it is ready.
+    ///
+    /// # Panics
+    /// It does not become so.
+    #[must_use]
+    pub fn start(&self) -> Proxy<'_> {
+        let launch = Launch::ours("causeway-proxy").expect("the proxy is built");
+        let config = self.folder().join("proxy.toml").display().to_string();
+        let launch = launch.args(["run", "--log-format", "json", "--config", &config]);
+        let launch = launch.log(format!("proxy-{}", self.number));
+        let log = launch.log_path();
+        let process = self.proxy_host().spawn(&launch).expect("the proxy starts");
+        let mut proxy = Proxy { site: self, process, log, control: ([127, 0, 0, 1], 0).into() };
+        let ready = proxy.event("ready");
+        let address = ready["address"].as_str().expect("an address");
+        proxy.control = address.parse().expect("an address with a port");
+        proxy
+    }
+
+    /// Starts a checked server on the backends' machine.
+    ///
+    /// # Panics
+    /// It does not become ready.
+    #[must_use]
+    pub fn guest(&self) -> Guest {
+        let launch = Launch::ours("causeway-guest").expect("the guest is built");
+        let launch = launch.args(["serve", "--port=0", "--control=0"]).with_stdout();
+        let host = self.backend_host();
+        let mut process = host.spawn(&launch).expect("the guest starts");
+        let mut ready = String::new();
+        let mut stdout = BufReader::new(process.stdout.take().expect("a pipe"));
+        stdout.read_line(&mut ready).expect("the guest says that it is ready");
+        let number = |name: &str| {
+            let word = ready.split_whitespace().find_map(|word| word.strip_prefix(name));
+            word.and_then(|word| word.parse::<u16>().ok()).expect("a port")
+        };
+        let (port, control) = (number("port="), number("control="));
+        let addresses = self.backend_ips().map(|ip| SocketAddr::new(ip, port));
+        Guest { host, addresses, control, process, _stdout: stdout }
+    }
+
+    /// Starts the checked clients on the clients' machine.
+    ///
+    /// # Panics
+    /// They do not start.
+    #[must_use]
+    pub fn clients(&self) -> CheckedClients {
+        let launch = Launch::ours("causeway-guest").expect("the clients are built");
+        let launch = launch.arg("clients").with_stdin().with_stdout();
+        let mut process = self.client().spawn(&launch).expect("the clients start");
+        let (stdin, stdout) = (process.stdin.take(), process.stdout.take());
+        let clients = Clients::over(stdin.expect("a pipe"), stdout.expect("a pipe"));
+        CheckedClients { clients, _process: process }
+    }
+
+    fn site(&self) -> &lab::world::Site {
+        self.stage.world.site("a")
+    }
+
+    fn folder(&self) -> PathBuf {
+        PathBuf::from(format!("/etc/causeway/{}", self.number))
+    }
+
+    fn write(&self, relative: &str, bytes: &[u8]) {
+        let path = self.folder().join(relative);
+        let place = self.site().place();
+        place.write_file(&path, bytes).expect("a file in the place");
+        fs::set_permissions(place.path(&path), Permissions::from_mode(0o600)).expect("its mode");
+    }
+}
+
+impl Default for Site {
+    fn default() -> Site {
+        Site::new()
+    }
+}
+
+/// A proxy that runs at the site; killed with the value.
+pub struct Proxy<'s> {
+    site: &'s Site,
+    process: Process,
+    log: PathBuf,
+    control: SocketAddr,
+}
+
+impl Proxy<'_> {
+    /// Calls its control API with this role, over a connection of its own.
+    ///
+    /// # Errors
+    /// As the client says.
+    ///
+    /// # Panics
+    /// It cannot be reached, or does not answer.
+    pub fn call<T>(
+        &self,
+        role: Role,
+        call: impl AsyncFnOnce(&mut Client) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        let papers = self.site.stage.house.papers(role);
+        self.site.runtime.block_on(async {
+            let calling = self.calling(&papers, call);
+            timeout(SOON, calling).await.expect("the proxy answers")
+        })
+    }
+
+    async fn calling<T>(
+        &self,
+        papers: &Credentials,
+        call: impl AsyncFnOnce(&mut Client) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        let host = self.site.proxy_host();
+        let stream = host.inside(|| TcpStream::connect(self.control)).expect("a host");
+        let stream = stream.expect("the control server listens");
+        stream.set_nonblocking(true).expect("a socket");
+        let stream = tokio::net::TcpStream::from_std(stream).expect("a socket");
+        let expected = self.site.stage.house.proxy();
+        let config = papers.client_config(expected.clone());
+        let stream = identity::connect(config, &expected, stream).await.expect("papers in order");
+        let (mut client, connection) = Client::over(stream).await?;
+        tokio::select! {
+            answer = call(&mut client) => answer,
+            Err(error) = connection => Err(error),
+        }
+    }
+
+    /// All flows in this state, page after page of `limit`.
+    ///
+    /// # Panics
+    /// The proxy refuses.
+    #[must_use]
+    pub fn flows_by(&self, state: StateFilter, limit: usize) -> Vec<Flow> {
+        let all = async |client: &mut Client| {
+            let mut query = FlowQuery { state, limit: Some(limit), ..FlowQuery::default() };
+            let mut flows = Vec::new();
+            loop {
+                let page = client.flows(&query).await?;
+                flows.extend(page.flows);
+                match page.more_after {
+                    Some(after) => query.after = Some(after),
+                    None => return Ok(flows),
+                }
+            }
+        };
+        self.call(Role::Viewer, all).expect("flows are told")
+    }
+
+    /// All flows, live and ended.
+    #[must_use]
+    pub fn flows(&self) -> Vec<Flow> {
+        self.flows_by(StateFilter::All, 1_000)
+    }
+
+    /// The flow of the client with this address.
+    ///
+    /// # Panics
+    /// There is none.
+    #[must_use]
+    pub fn flow_of(&self, client: SocketAddr) -> Flow {
+        let flows = self.flows();
+        let found = flows.iter().find(|flow| flow.client == client);
+        found.unwrap_or_else(|| panic!("no flow of {client} in {flows:#?}")).clone()
+    }
+
+    /// Waits until the flow of the client with this address is closed for this reason.
+    ///
+    /// # Panics
+    /// It is not.
+    #[must_use]
+    pub fn closed(&self, client: SocketAddr, reason: CloseReason) -> Flow {
+        let state = FlowState::Closed { reason };
+        eventually(|| {
+            let flow = self.flow_of(client);
+            if flow.state == state { Ok(flow) } else { Err(format!("{flow:#?}")) }
+        })
+    }
+
+    /// One service, as the API tells it.
+    ///
+    /// # Panics
+    /// There is none of the name.
+    #[must_use]
+    pub fn service(&self, name: &str) -> Service {
+        let services = self.call(Role::Viewer, async |client| client.services().await);
+        let services = services.expect("services are told").services;
+        let found = services.iter().find(|service| service.name.as_str() == name);
+        found.unwrap_or_else(|| panic!("no {name} in {services:#?}")).clone()
+    }
+
+    /// One metric's value: the line with this name that has all of these labels.
+    ///
+    /// # Panics
+    /// There is no such line, or more than one.
+    #[must_use]
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let text = self.call(Role::Viewer, async |client| client.metrics().await);
+        let text = text.expect("metrics are told");
+        let begin = format!("{name}{{");
+        let fits = |line: &&str| {
+            let has =
+                |(label, value): &(&str, &str)| line.contains(&format!("{label}=\"{value}\""));
+            line.starts_with(&begin) && labels.iter().all(has)
+        };
+        let lines: Vec<&str> = text.lines().filter(fits).collect();
+        let [line] = lines[..] else { panic!("{name} {labels:?}: {lines:#?} in {text}") };
+        line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a value")
+    }
+
+    /// Has it reload.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub fn reload(&self) -> Result<u64, CallError> {
+        let call = async |client: &mut Client| client.reload().await;
+        self.call(Role::Operator, call).map(|reloaded| reloaded.generation)
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// The lab has ended.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal).expect("the proxy takes a signal");
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Panics
+    /// It does not.
+    #[must_use]
+    pub fn ended(&self, bound: Duration) -> std::process::ExitStatus {
+        self.process.wait(bound).expect("the proxy ends in time")
+    }
+
+    /// Its resident memory in bytes.
+    ///
+    /// # Panics
+    /// It has ended.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.pid_inside());
+        let text = self.site.proxy_host().succeed(&["cat", &path]).expect("the proxy runs");
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its size");
+        let kib = line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok());
+        kib.expect("a number") * 1024
+    }
+
+    /// What it has logged with this message.
+    ///
+    /// # Panics
+    /// The lab has ended.
+    #[must_use]
+    pub fn events(&self, message: &str) -> Vec<Value> {
+        let log = self.site.site().place().read_file(&self.log).expect("a log");
+        let text = String::from_utf8_lossy(&log).into_owned();
+        let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        events.filter(|event| event["message"] == message).collect()
+    }
+
+    /// The first event with this message; waits for it.
+    ///
+    /// # Panics
+    /// It does not come.
+    #[must_use]
+    pub fn event(&self, message: &str) -> Value {
+        eventually(|| {
+            if let Some(event) = self.events(message).into_iter().next() {
+                return Ok(event);
+            }
+            let log = self.site.site().place().read_file(&self.log).expect("a log");
+            let log = String::from_utf8_lossy(&log).into_owned();
+            match self.process.ended() {
+                Ok(None) => Err(format!("no '{message}' in {log}")),
+                ended => panic!("the proxy ended ({ended:?}) before '{message}': {log}"),
+            }
+        })
+    }
+}
+
+/// A checked server; killed with the value.
+pub struct Guest {
+    host: Host,
+    /// Its addresses, IPv4 first.
+    pub addresses: [SocketAddr; 2],
+    control: u16,
+    process: Process,
+    _stdout: BufReader<PipeReader>,
+}
+
+impl Guest {
+    /// Its control port.
+    ///
+    /// # Panics
+    /// It cannot be reached.
+    #[must_use]
+    pub fn control(&self) -> Control<TcpStream> {
+        let connect = || TcpStream::connect(("127.0.0.1", self.control));
+        let stream = self.host.inside(connect).expect("a host").expect("the guest serves");
+        stream.set_read_timeout(Some(SOON)).expect("a socket");
+        Control::over(stream)
+    }
+
+    /// All that it has seen.
+    ///
+    /// # Panics
+    /// It does not answer.
+    #[must_use]
+    pub fn log(&self) -> Log {
+        self.control().log().expect("the guest has a log")
+    }
+
+    /// Kills it.
+    ///
+    /// # Panics
+    /// The lab has ended.
+    pub fn kill(&self) {
+        self.process.kill().expect("the guest can be killed");
+    }
+}
+
+/// The checked clients; killed with the value.
+pub struct CheckedClients {
+    clients: Clients<PipeWriter, PipeReader>,
+    _process: Process,
+}
+
+impl CheckedClients {
+    /// What they can be told.
+    pub fn tell(&mut self) -> &mut Clients<PipeWriter, PipeReader> {
+        &mut self.clients
+    }
+
+    /// Ends all flows in order; the last report.
+    ///
+    /// # Panics
+    /// They are gone.
+    #[must_use]
+    pub fn stop(self) -> Report {
+        self.clients.stop(SOON).expect("the clients report")
+    }
+}
+
+/// `[[service]]` of the configuration: `extra` are lines of its own, `backends` their addresses,
+/// named b0, b1 and so on.
+#[must_use]
+pub fn service(
+    name: &str,
+    protocol: &str,
+    vips: &[SocketAddr],
+    extra: &str,
+    backends: &[&[SocketAddr]],
+) -> String {
+    let list = |addresses: &[SocketAddr]| {
+        let quoted: Vec<String> = addresses.iter().map(|a| format!("\"{a}\"")).collect();
+        format!("[{}]", quoted.join(", "))
+    };
+    let mut text = format!(
+        "[[service]]\nname = \"{name}\"\nprotocol = \"{protocol}\"\nlisten = {}\n{extra}\n",
+        list(vips)
+    );
+    for (index, addresses) in backends.iter().enumerate() {
+        let address = list(addresses);
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "[[service.backend]]\nname = \"b{index}\"\naddress = {address}");
+    }
+    text
+}
+
+/// Asks again until the answer is right.
+///
+/// # Panics
+/// It does not become so.
+pub fn eventually<T>(mut ask: impl FnMut() -> Result<T, String>) -> T {
+    let until = Instant::now() + SOON;
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(now) => assert!(Instant::now() < until, "still not right: {now}"),
+        }
+        std::thread::sleep(Duration::from_millis(LOOK_MS));
+    }
+}
