@@ -1,9 +1,14 @@
 //! Time and chance, for the core that has none.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::time::sleep_until;
+
+use super::peer::Peer;
 use crate::protocol::Moment;
+use crate::protocol::session::Session;
 use crate::protocol::wire::Incarnation;
 
 /// Where a tunnel end's moments begin.
@@ -21,6 +26,24 @@ impl Clock {
 
     pub(super) fn instant(self, moment: Moment) -> Instant {
         self.0 + Duration::from_micros(moment.as_micros())
+    }
+}
+
+/// Calls a session when something is due.
+pub(super) async fn watch_the_clock(peer: Arc<Peer>, clock: Clock) {
+    loop {
+        match peer.with(|session, _| session.next_deadline()) {
+            None => peer.deadline.notified().await,
+            Some(due) => {
+                let due = clock.instant(due);
+                tokio::select! {
+                    () = sleep_until(due.into()) => {
+                        peer.with(Session::tick);
+                    }
+                    () = peer.deadline.notified() => {}
+                }
+            }
+        }
     }
 }
 

@@ -231,13 +231,11 @@ impl Peer {
             self.on_event(locked, event);
         }
         let wakes = locked.session.take_wakes();
-        for (lane, conns) in wakes.lanes.iter().zip(&locked.conns).filter(|(woken, _)| **woken) {
-            debug_assert!(*lane, "filtered");
-            for (conn, door) in conns {
-                door.writer.notify_one();
-                if !locked.session.knows(*conn) {
-                    door.closed.notify_one();
-                }
+        let woken = wakes.lanes.iter().zip(&locked.conns).filter(|(woken, _)| **woken);
+        for (conn, door) in woken.flat_map(|(_, conns)| conns) {
+            door.writer.notify_one();
+            if !locked.session.knows(*conn) {
+                door.closed.notify_one();
             }
         }
         for stream in &wakes.streams {

@@ -10,7 +10,7 @@ use super::local::LocalStream;
 use super::peer::{Door, Peer};
 use crate::protocol::bounds::CHUNK_BYTES_MAX;
 use crate::protocol::refusal::ResetReason;
-use crate::protocol::session::{Ending, Gone, Read};
+use crate::protocol::session::{Ending, Gone, Read, Session};
 
 /// Reads below this are copied out of the buffer, which then serves the next.
 const COPY_BYTES_MAX: usize = 16 * 1024;
@@ -101,7 +101,7 @@ async fn give_out(peer: &Peer, door: &Arc<Door>, local: &LocalStream) -> Result<
             }
             Read::End => {
                 local.end_writing()?;
-                peer.on(door, |session, stream, now| session.deliver_end(stream, now))?;
+                peer.on(door, Session::deliver_end)?;
                 return Ok(());
             }
             Read::Nothing => door.outlet.notified().await,

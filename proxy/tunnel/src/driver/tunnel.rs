@@ -6,33 +6,30 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use placement::{Authority, Epoch, Identity, Owner, VmName, Watermark};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::{broadcast, mpsc};
+use tokio::net::TcpListener;
+use tokio::sync::broadcast;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::timeout;
 
 use super::accept::accept;
 use super::barrier::{self, BarrierError};
-use super::clock::Clock;
+use super::channels::{answer_asks, enter};
+use super::clock::{Clock, watch_the_clock};
 use super::dial::Dialler;
-use super::local::{Entrance, EntranceError, LocalStream, dial, prepare_folder};
+use super::local::{Entrance, EntranceError, prepare_folder};
 use super::options;
-use super::peer::{Asked, Door, Peer};
+use super::peer::Peer;
 use super::plan::{Credentials, Reach, StartError, TunnelPlan};
-use super::relay::relay;
 use super::report::{Reporter, Status, TunnelEvent};
-use crate::protocol::channel::{Exit, Grant};
+use crate::protocol::channel::Grant;
 use crate::protocol::grants::{Ask, GrantError, Grants, Wanted};
 use crate::protocol::permits::Permits;
-use crate::protocol::refusal::{Refusal, ResetReason};
-use crate::protocol::session::{OpenError, Side};
+use crate::protocol::refusal::ResetReason;
+use crate::protocol::session::Side;
 use crate::protocol::wire::Lane;
 
 /// Longest wait, when stopping, for peers to hear that streams are over.
 const STOP_MS_MAX: u64 = 1_000;
-
-/// Pause after the system had no room for another connection of a program.
-const NO_ROOM_MS: u64 = 100;
 
 /// How a channel is used from this end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,21 +61,21 @@ pub struct Tunnel {
 
 pub(super) struct Inner {
     own: Identity,
-    permits: Permits,
     entrances: PathBuf,
     pub(super) credentials: Arc<dyn Credentials>,
     pub(super) reporter: Reporter,
-    peers: Vec<Arc<Peer>>,
+    pub(super) peers: Vec<Arc<Peer>>,
     /// Locked before any peer, never after: a stream is opened or accepted only under a grant that
     /// stands at that very moment.
     site: Mutex<SiteState>,
     tasks: Mutex<JoinSet<()>>,
 }
 
-struct SiteState {
-    grants: Grants,
+pub(super) struct SiteState {
+    pub(super) grants: Grants,
+    pub(super) permits: Permits,
     open: BTreeMap<Grant, (Entrance, AbortHandle)>,
-    stopping: bool,
+    pub(super) stopping: bool,
 }
 
 impl Tunnel {
@@ -96,7 +93,7 @@ impl Tunnel {
         prepare_folder(&plan.entrances)?;
         let mut grants = Grants::new(plan.own.site.clone());
         for (vm, mark) in marks {
-            if grants.remember(vm, mark).is_err() {
+            if grants.remember(&vm, mark).is_err() {
                 tracing::warn!("more vms are remembered than a tunnel end can know");
             }
         }
@@ -112,12 +109,16 @@ impl Tunnel {
         }
         let inner = Arc::new(Inner {
             own: plan.own,
-            permits: plan.permits,
             entrances: plan.entrances,
             credentials: plan.credentials,
             reporter,
             peers,
-            site: Mutex::new(SiteState { grants, open: BTreeMap::new(), stopping: false }),
+            site: Mutex::new(SiteState {
+                grants,
+                permits: plan.permits,
+                open: BTreeMap::new(),
+                stopping: false,
+            }),
             tasks: Mutex::new(JoinSet::new()),
         });
         for ((peer, asks), planned) in inner.peers.iter().zip(asked).zip(&plan.peers) {
@@ -135,7 +136,8 @@ impl Tunnel {
     }
 
     /// Takes a grant. At the end where connections enter, returns the socket that hypervisors
-    /// connect to from now on; at the other, none. A repetition changes nothing.
+    /// connect to from now on; at the other, none. A repetition changes nothing. Must be called within
+    /// a tokio runtime.
     ///
     /// # Errors
     /// Every [`ChannelError`]; nothing has changed then, except that a grant of a later epoch may
@@ -203,6 +205,12 @@ impl Tunnel {
         let ended = site.grants.ended(vm, epoch)?;
         self.inner.end_channels(&mut site, &ended);
         Ok(())
+    }
+
+    /// Peers may reach this from now on, and nothing else. Streams that are open stay: a channel
+    /// ends with its grant.
+    pub fn permit(&self, permits: Permits) {
+        self.inner.site().permits = permits;
     }
 
     /// Every grant that stands.
@@ -288,7 +296,7 @@ impl Inner {
         self.peers.iter().find(|peer| peer.identity == *identity)
     }
 
-    fn site(&self) -> MutexGuard<'_, SiteState> {
+    pub(super) fn site(&self) -> MutexGuard<'_, SiteState> {
         self.site.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -318,111 +326,11 @@ impl Inner {
             }
         }
     }
-
-    /// Opens a stream towards the far end of a grant, over a peer that is connected if any is.
-    fn open(&self, ask: Ask) -> Result<(Arc<Peer>, Arc<Door>), OpenError> {
-        let site = self.site();
-        if site.stopping || site.grants.check(&ask.grant).is_err() {
-            return Err(OpenError::OutOfReach);
-        }
-        let there = |peer: &&Arc<Peer>| peer.identity.site == ask.grant.to;
-        let mut there: Vec<&Arc<Peer>> = self.peers.iter().filter(there).collect();
-        there.sort_by_key(|peer| !*peer.control.borrow());
-        let peer = there.first().ok_or(OpenError::OutOfReach)?;
-        Ok((Arc::clone(peer), peer.open(ask)?))
-    }
-
-    fn admit(&self, peer: &Peer, ask: &Ask) -> Result<Exit, Refusal> {
-        let site = self.site();
-        if site.stopping {
-            return Err(Refusal::Stopping);
-        }
-        site.grants.admit(ask, &peer.identity.site, &self.permits)
-    }
-
-    /// Dials out for the peer, and relays. The grant is looked at before and after, as it may have
-    /// been revoked while the dial went on.
-    async fn serve(&self, peer: &Peer, door: &Arc<Door>, ask: &Ask) -> Result<(), Refusal> {
-        let exit = self.admit(peer, ask)?;
-        let local = dial(&exit).await.map_err(|error| {
-            tracing::warn!(grant = %ask.grant, %error, "a permitted target was not reached");
-            Refusal::Unreachable
-        })?;
-        {
-            let site = self.site();
-            site.grants.check(&ask.grant)?;
-            let accepted = peer.on(door, |session, stream, now| session.accept(stream, true, now));
-            if accepted.is_err() {
-                return Ok(()); // The opener has given up.
-            }
-        }
-        let grant = ask.grant.clone();
-        self.reporter.tell(TunnelEvent::ChannelOpened { peer: peer.identity.clone(), grant });
-        relay(peer, door, local).await;
-        Ok(())
-    }
 }
 
 fn close_entrance(site: &mut SiteState, grant: &Grant) {
     if let Some((entrance, task)) = site.open.remove(grant) {
         task.abort();
         drop(entrance);
-    }
-}
-
-async fn watch_the_clock(peer: Arc<Peer>, clock: Clock) {
-    loop {
-        match peer.with(|session, _| session.next_deadline()) {
-            None => peer.deadline.notified().await,
-            Some(due) => {
-                let due = clock.instant(due);
-                tokio::select! {
-                    () = sleep_until(due.into()) => {
-                        peer.with(|session, now| session.tick(now));
-                    }
-                    () = peer.deadline.notified() => {}
-                }
-            }
-        }
-    }
-}
-
-async fn answer_asks(inner: Arc<Inner>, peer: Arc<Peer>, mut asks: mpsc::Receiver<Asked>) {
-    while let Some((door, ask)) = asks.recv().await {
-        let (serving, peer) = (Arc::clone(&inner), Arc::clone(&peer));
-        inner.spawn(async move {
-            if let Err(refusal) = serving.serve(&peer, &door, &ask).await {
-                let refused = peer.on(&door, |session, stream, now| {
-                    session.refuse(stream, refusal, now);
-                    Ok(())
-                });
-                // If the stream is gone, the opener has given up.
-                let _ = refused;
-            }
-        });
-    }
-}
-
-/// Takes programs' connections for as long as the grant stands.
-async fn enter(inner: Arc<Inner>, listener: UnixListener, ask: Ask) {
-    loop {
-        let unix = match listener.accept().await {
-            Ok((unix, _)) => unix,
-            Err(error) => {
-                tracing::warn!(%error, "no room for another connection of a program");
-                sleep(Duration::from_millis(NO_ROOM_MS)).await;
-                continue;
-            }
-        };
-        let (entering, ask) = (Arc::clone(&inner), ask.clone());
-        inner.spawn(async move { enter_one(&entering, unix, ask).await });
-    }
-}
-
-async fn enter_one(inner: &Inner, unix: UnixStream, ask: Ask) {
-    let grant = ask.grant.clone();
-    match inner.open(ask) {
-        Ok((peer, door)) => relay(&peer, &door, LocalStream::Unix(unix)).await,
-        Err(error) => tracing::warn!(%grant, %error, "a program's connection was not taken"),
     }
 }

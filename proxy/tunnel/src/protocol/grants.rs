@@ -96,8 +96,8 @@ impl Grants {
     ///
     /// # Errors
     /// [`GrantError::Full`].
-    pub fn remember(&mut self, vm: VmName, mark: Watermark) -> Result<(), GrantError> {
-        self.of(&vm)?.mark = mark;
+    pub fn remember(&mut self, vm: &VmName, mark: Watermark) -> Result<(), GrantError> {
+        self.of(vm)?.mark = mark;
         Ok(())
     }
 

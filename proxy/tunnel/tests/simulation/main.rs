@@ -9,9 +9,14 @@
     reason = "tests; sizes are small and a seed comes from outside"
 )]
 
+mod checks;
+mod connections;
 mod dice;
+mod faults;
 mod network;
 mod program;
+mod sessions;
+mod streams;
 mod world;
 
 use dice::Dice;

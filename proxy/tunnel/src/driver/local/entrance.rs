@@ -160,17 +160,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_dead_socket_is_replaced_and_a_file_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        prepare_folder(folder.path()).unwrap();
-        let path = folder.path().join("web.2.b.mirror.sock");
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("entrances");
+        prepare_folder(&folder).unwrap();
+        let path = folder.join("web.2.b.mirror.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        drop(Entrance::open(folder.path(), &grant()).unwrap());
+        drop(Entrance::open(&folder, &grant()).unwrap());
         fs::write(&path, "not ours").unwrap();
-        assert!(matches!(
-            Entrance::open(folder.path(), &grant()),
-            Err(EntranceError::Taken { .. })
-        ));
+        assert!(matches!(Entrance::open(&folder, &grant()), Err(EntranceError::Taken { .. })));
         assert!(path.exists());
     }
 
