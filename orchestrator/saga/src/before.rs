@@ -219,11 +219,7 @@ impl<'w> Before<'w> {
     async fn unless_turning(mut self) -> Result<Self, Halt> {
         match self.line.engine.turning().await? {
             None => Ok(self),
-            Some(cause) => {
-                // The step that was asked for last is not in the journal.
-                self.line.engine.at -= 1;
-                Err(self.line.unwind(cause).await)
-            }
+            Some(cause) => Err(self.line.unwind(cause).await),
         }
     }
 

@@ -162,15 +162,12 @@ impl<'w, R: Release> Released<'w, R> {
         cause: Cause,
     ) -> Result<(After, P::Accepted), Halt> {
         let engine = &mut self.line.engine;
-        // The pivot that was asked for is not in the journal.
-        engine.at -= 1;
         engine.turn(cause.clone()).await?;
         let released = engine.history.entry(self.release.id());
         let ours = released.is_some_and(|entry| entry.incarnation == engine.history.incarnation);
         if ours || released.is_some_and(|entry| entry.undone) {
             return Err(self.retake(cause, Evidence::NeverSent(NeverSent::new())).await);
         }
-        engine.at += 1;
         self.ask_refusal(pivot).await
     }
 

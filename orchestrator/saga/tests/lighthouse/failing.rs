@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use saga::journal::memory::Fault;
+use saga::journal::memory::{Fault, MemoryJournal};
+use saga::journal::{Journal, Pending};
 use saga::{
-    Before, Cause, Context, End, Event, Finished, Halted, NotTaken, Observed, Reversible, Step,
-    StepId, Stopped, Trouble, Workflow,
+    Before, Cause, Clock, Context, End, Event, Finished, Halted, NotTaken, Observed, Reversible,
+    Runner, Step, StepId, Stopped, Trouble, Wait, Workflow,
 };
 
 use crate::keeper::{Keeper, Life, lived, name, points, until_killed};
@@ -186,4 +187,39 @@ fn a_step_that_hears_of_no_abort_is_left_after_the_grace_time_and_undone() {
     assert_eq!(end, End::Undone(Cause::Aborted { reason: "enough".to_owned() }));
     assert_eq!(until_killed(asked), Some(Ok(())));
     assert_eq!(*deaf.done.lock().unwrap(), ["performed", "undone"]);
+}
+
+/// A clock that waits for a step to end by itself for as long as it takes.
+#[derive(Debug)]
+struct Endless;
+
+impl Clock for Endless {
+    fn unix_ms(&self) -> u64 {
+        0
+    }
+
+    fn wait(&self, wait: Wait) -> Pending<'_, ()> {
+        match wait {
+            Wait::Grace => Box::pin(std::future::pending()),
+            Wait::Retry { .. } => Box::pin(std::future::ready(())),
+        }
+    }
+}
+
+#[test]
+fn an_abort_is_promised_while_the_step_has_not_ended_yet() {
+    let journal = Arc::new(MemoryJournal::new());
+    let runner = Runner::new(Arc::clone(&journal) as Arc<dyn Journal>, Arc::new(Endless));
+    let deaf = Deaf { done: Arc::default() };
+    let driven = until_killed(runner.open(&deaf, name(), ())).unwrap().unwrap();
+    let control = driven.control();
+    let mut driving = std::pin::pin!(driven.drive());
+    assert!(until_killed(driving.as_mut()).is_none());
+    let mut asked = std::pin::pin!(control.abort("enough"));
+    assert!(until_killed(asked.as_mut()).is_none());
+    assert!(until_killed(driving.as_mut()).is_none(), "it has its grace time");
+    assert_eq!(until_killed(asked), Some(Ok(())));
+    let records = until_killed(journal.read(&name())).unwrap().unwrap();
+    let last = saga::events(&records).unwrap().pop();
+    assert_eq!(last, Some(Event::AbortRequested { reason: "enough".to_owned() }));
 }

@@ -69,6 +69,9 @@ fn a_repetition_carries_the_same_key_also_from_another_runner_and_another_attemp
     let sent = keys(&keeper, "perform");
     assert_eq!(sent["cape/1#1/pay/perform"], 2, "{}", keeper.story());
     assert_eq!(sent["cape/1#1/chart/perform"], 1);
+    let looked = keys(&keeper, "observe");
+    assert_eq!(looked["cape/1#1/pay/observe"], 1, "looked for before it is done again");
+    assert!(!looked.contains_key("cape/1#1/chart/observe"), "its outcome was known");
 
     let oil = point("Depot Place");
     let keeper = Keeper::new(Weather::Fair, false, Fate::of([(oil, Mishap::KilledAfter)]));
