@@ -1,0 +1,19 @@
+//! What is said to an agent, and a client that says it.
+//!
+//! - [`definition`]: what a VM is, as data: typed and bounded, so that the target's agent can build
+//!   a command line from it without trusting whoever sent it.
+//! - [`agent`]: orders, the copy, and what an agent shows of a VM.
+//! - [`client`]: the calls, over a stream that its caller has opened and secured.
+
+pub mod agent;
+pub mod client;
+pub mod definition;
+
+pub use agent::{
+    CopyCommand, CopyRequest, OrderKey, OrderRequest, Phase, ProcessDoes, ProcessView, Progress,
+    Refusal, RefusalBody, VmList, VmView, path,
+};
+pub use client::{ANSWER_BYTES_MAX, AgentClient, CallError, Connection};
+pub use definition::{
+    Boot, Card, DefinitionError, Disk, KernelWord, Mac, MachineType, Uuid, VmDefinition,
+};

@@ -1,0 +1,108 @@
+//! The tap that a VM's network card ends on.
+//!
+//! It is not persistent: it lives as long as a process has it open. QEMU inherits the descriptor, so
+//! that the port outlives the agent and is gone, without anybody's doing, when QEMU is. It is opened
+//! without `IFF_VNET_HDR`, so that what is left in it after a stop are whole frames.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use crate::clone_device;
+use crate::link::Link;
+
+/// Frames that may wait for the VM: what arrives while it is stopped must not be dropped before it
+/// can be read and shipped.
+pub const QUEUE_LENGTH: u32 = 10_000;
+
+/// The kernel puts a free number in: names of VMs are longer than those of interfaces may be.
+const PATTERN: &str = "cwtap%d";
+
+/// Why there is no port for the VM.
+#[derive(Debug, thiserror::Error)]
+pub enum TapError {
+    /// The kernel gives no tap.
+    #[error("no tap can be made; the agent needs /dev/net/tun and CAP_NET_ADMIN")]
+    Make(#[source] io::Error),
+    /// No such bridge.
+    #[error("bridge {bridge} cannot be found; make it, or name another in the agent's network")]
+    NoBridge {
+        /// Its name.
+        bridge: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The tap cannot be put there.
+    #[error("{tap} cannot be made a port of {bridge}; is that a bridge?")]
+    Join {
+        /// The tap.
+        tap: String,
+        /// The bridge.
+        bridge: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The bridge does not take an entry.
+    #[error("the bridge of {tap} does not take the VM's MAC; is the interface still there?")]
+    Pin {
+        /// The tap.
+        tap: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A tap that stands on its bridge, up. It goes with its last descriptor.
+#[derive(Debug)]
+pub struct OpenTap {
+    descriptor: OwnedFd,
+    name: String,
+}
+
+impl OpenTap {
+    /// Makes one on `bridge`; `alias` tells people whose it is.
+    ///
+    /// # Errors
+    /// See [`TapError`]; nothing is left then.
+    pub fn on(bridge: &str, alias: &str) -> Result<OpenTap, TapError> {
+        let link = Link::open().map_err(TapError::Make)?;
+        let no_bridge = |source| TapError::NoBridge { bridge: bridge.to_owned(), source };
+        let bridge_index = link.index(bridge).map_err(no_bridge)?;
+        let (descriptor, name) = clone_device::open(PATTERN).map_err(TapError::Make)?;
+        let join = |link: &Link| {
+            let index = link.index(&name)?;
+            link.make_port(index, bridge_index, QUEUE_LENGTH, alias)?;
+            link.set_up(index)
+        };
+        join(&link).map_err(|source| TapError::Join {
+            tap: name.clone(),
+            bridge: bridge.to_owned(),
+            source,
+        })?;
+        Ok(OpenTap { descriptor, name })
+    }
+
+    /// Its name, as the kernel chose it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The descriptor, for the process that is to own it.
+    #[must_use]
+    pub fn into_descriptor(self) -> OwnedFd {
+        self.descriptor
+    }
+}
+
+/// Has the bridge that `tap` is on send frames for `mac` there. The first frame that the VM sends
+/// confirms or corrects it.
+///
+/// # Errors
+/// [`TapError::Pin`].
+pub fn pin(tap: &str, mac: [u8; 6]) -> Result<(), TapError> {
+    let pinned = Link::open().and_then(|link| link.pin(link.index(tap)?, mac));
+    pinned.map_err(|source| TapError::Pin { tap: tap.to_owned(), source })
+}
