@@ -30,8 +30,17 @@
 //! # Writing a step
 //!
 //! A step is a struct with what it needs (parties to ask, outcomes of earlier steps) and the methods
-//! of its trait: see the table in [`Step`]'s neighbours, [`Question`], [`Reversible`], [`Release`],
-//! [`Pivot`]. Five rules:
+//! of its trait:
+//!
+//! | trait | where | effect |
+//! |---|---|---|
+//! | [`Question`] | anywhere but between release and pivot | none: it only asks |
+//! | [`Step`] + [`Reversible`] | before the release | can be undone freely |
+//! | [`Step`] + [`Release`] | once | a word given, taken back only on [`Evidence`] |
+//! | [`Pivot`] | once, after the release | accepted or refused by one remote party, for ever |
+//! | [`Step`] | after the pivot | only goes forward |
+//!
+//! Five rules:
 //!
 //! 1. **Carry the key and the authority** ([`Context::key`], [`Context::authority`]) in every
 //!    command. The party does nothing twice for one key, and refuses an older authority.
@@ -195,6 +204,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # }).unwrap();
 //! ```
+//!
+//! # Who may act
+//!
+//! Where several runners or several sagas could want one thing, the saga registers a **fence**
+//! ([`Before::register`]), a counter of the journal that only grows, and its commands carry it. Each
+//! runner that resumes the saga registers a newer one, and [`Workflow::take_over`] tells the parties
+//! before anything else is done; [`Workflow::give_back`] ends that if the saga ends undone. A step
+//! takes the fence from [`Context::authority`], never from an earlier outcome: an undo goes out on
+//! the authority of the runner that undoes.
 //!
 //! # What is promised
 //!

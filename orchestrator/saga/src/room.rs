@@ -1,13 +1,5 @@
 //! What a step is: the traits that the rooms of a workflow implement.
 //!
-//! | trait | where | effect |
-//! |---|---|---|
-//! | [`Question`] | anywhere | none: it only asks |
-//! | [`Step`] + [`Reversible`] | before the release | can be undone freely |
-//! | [`Step`] + [`Release`] | once | a word given, taken back only on [`Evidence`] |
-//! | [`Pivot`] | once, after the release | accepted or refused by a remote party, for ever |
-//! | [`Step`] | after the pivot | only goes forward |
-//!
 //! All methods bound their own waits: the engine has no clock. All may be called again, by another
 //! process, with the same [`Key`](crate::Key).
 
