@@ -148,8 +148,9 @@ impl Sites {
         let mut plan_a = plan(&folder, &own_a, vec![at_a], ca.issue(&own_a));
         plan_a.limits = limits;
         let a = Tunnel::start(plan_a, None, []).unwrap();
-        let mut at_a = a.subscribe();
-        seen(&mut at_a, |event| matches!(event, TunnelEvent::Connected { .. })).await;
+        let at_a = a.subscribe();
+        // Not an event: it may have come before there was anybody to listen.
+        until(|| a.status().peers[0].is_connected).await;
         Sites { folder, a, b, at_a, at_b, wan, ca, permits, address }
     }
 
