@@ -13,6 +13,9 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use proxy_api::{Protocol, RefusedFor, Side};
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio::task::{spawn_local, yield_now};
@@ -105,7 +108,7 @@ impl Mailbox {
                 None => return,
             },
         };
-        let given = session.socket.try_send(datagram);
+        let given = session.send(datagram);
         session.passed(worker, Side::Client, datagram.len(), given);
     }
 
@@ -162,22 +165,27 @@ impl Mailbox {
     async fn answers(&self, worker: &Rc<Worker>, session: &Session) -> Event {
         let flow = &session.flow;
         loop {
-            if session.socket.readable().await.is_err() {
+            let Ok(ready) = session.socket.ready(Interest::READABLE | Interest::ERROR).await else {
                 return Event::Reset { by: Side::Server };
+            };
+            // An ICMP error. Who has never answered is not there: the client's next datagram
+            // finds another. Who has may be back at once.
+            if ready.is_error() && session.has_failed() {
+                flow.service().standing.measures.dropped(Dropped::System);
+                if flow.life().ways().down.taken() == 0 {
+                    return Event::DialFailed;
+                }
             }
             for _ in 0..DATAGRAMS_PER_TURN {
                 let mut buffer = worker.buffer.borrow_mut();
                 match session.socket.try_recv(&mut buffer) {
                     Ok(length) => {
                         let datagram = buffer.get(..length).unwrap_or_default();
-                        let given = self.socket.try_send_to(datagram, flow.client());
+                        let given = send_to(&self.socket, datagram, flow.client());
                         session.passed(worker, Side::Server, length, given);
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                    // An ICMP error. Who has never answered is not there: the client's next
-                    // datagram finds another. Who has may be back at once.
-                    Err(_) if flow.life().ways().down.taken() == 0 => return Event::DialFailed,
-                    Err(_) => flow.service().standing.measures.dropped(Dropped::System),
+                    Err(_) => {}
                 }
             }
             yield_now().await;
@@ -186,7 +194,26 @@ impl Mailbox {
 }
 
 impl Session {
-    fn passed(&self, worker: &Worker, from: Side, length: usize, given: io::Result<usize>) {
+    /// Past the runtime, which sends only where it has heard that there is room: a new socket has
+    /// not been heard of, and what finds no room is dropped anyway.
+    fn send(&self, datagram: &[u8]) -> Result<usize, Errno> {
+        match rustix::net::send(&self.socket, datagram, SendFlags::empty()) {
+            // An ICMP error for an earlier datagram; this one was not sent yet.
+            Err(Errno::CONNREFUSED) => {
+                rustix::net::send(&self.socket, datagram, SendFlags::empty())
+            }
+            given => given,
+        }
+    }
+
+    /// Whether the backend's host has sent an ICMP error since this was last asked.
+    fn has_failed(&self) -> bool {
+        let would_block = || Err::<(), _>(ErrorKind::WouldBlock.into());
+        // The runtime forgets what it has heard, and listens again.
+        let _ = self.socket.try_io(Interest::ERROR, would_block);
+        self.socket.take_error().is_ok_and(|error| error.is_some())
+    }
+    fn passed(&self, worker: &Worker, from: Side, length: usize, given: Result<usize, Errno>) {
         match given {
             Ok(_) => {
                 let bytes = length as u64;
@@ -194,12 +221,17 @@ impl Session {
                 worker.watch.add(&self.flow);
             }
             Err(error) => {
-                let full = error.kind() == ErrorKind::WouldBlock;
+                let full = matches!(error, Errno::WOULDBLOCK | Errno::NOBUFS);
                 let why = if full { Dropped::Full } else { Dropped::System };
                 self.flow.service().standing.measures.dropped(why);
             }
         }
     }
+}
+
+/// As [`Session::send`], from a VIP.
+fn send_to(socket: &UdpSocket, datagram: &[u8], client: SocketAddr) -> Result<usize, Errno> {
+    rustix::net::sendto(socket, datagram, SendFlags::empty(), &client)
 }
 
 /// A session's socket: only its backend is heard on it.

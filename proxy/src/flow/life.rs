@@ -30,6 +30,12 @@ impl Way {
         self.given
     }
 
+    /// Whether its sender has ended it, and the receiver was told so.
+    #[must_use]
+    pub fn has_ended(self) -> bool {
+        self.has_ended
+    }
+
     /// Bytes that the proxy itself holds.
     #[must_use]
     pub fn held(self) -> u64 {

@@ -369,9 +369,12 @@ impl Flow {
             let Some(owing) = self.owing.get(from as usize) else { continue };
             let receiver = ends.of(from.other());
             let Ok(state) = kernel::tcp_state(receiver) else { continue };
+            let way = self.life.get().ways().from(from);
+            // A FIN counts as one, and is owed by nobody.
+            let fin = u64::from(way.has_ended());
             let in_flight = kernel::unacknowledged_bytes(receiver).unwrap_or(0);
             let look = Look {
-                owed: self.life.get().ways().from(from).held() + in_flight,
+                owed: way.held() + in_flight.saturating_sub(fin),
                 acknowledged: state.acknowledged,
                 last_ack_ago: state.last_ack_ago,
             };

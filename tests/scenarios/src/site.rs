@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader, PipeReader, PipeWriter};
+use std::io::{BufRead, BufReader, ErrorKind, PipeReader, PipeWriter, Read};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -145,6 +145,16 @@ impl Site {
     #[must_use]
     pub fn connect(&self, to: SocketAddr) -> TcpStream {
         self.try_connect(to).expect("the VIP takes connections")
+    }
+
+    /// Whether the VIP refuses a client with a RST, once it is connected or just before.
+    ///
+    /// # Panics
+    /// It does something else.
+    #[must_use]
+    pub fn is_reset(&self, vip: SocketAddr) -> bool {
+        let heard = self.try_connect(vip).and_then(|mut client| client.read(&mut [0]));
+        heard.expect_err("nothing is said").kind() == ErrorKind::ConnectionReset
     }
 
     /// As [`Site::connect`].

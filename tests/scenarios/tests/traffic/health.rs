@@ -1,9 +1,8 @@
 //! Flows go where somebody serves them.
 
-use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
-use proxy_api::{CloseReason, Health, RefusedFor};
+use proxy_api::{CloseReason, FlowState, Health, RefusedFor};
 use scenarios::site::{Proxy, Site, eventually, service};
 
 const CHECKED: &str = "[service.health]\ninterval_ms = 50\ntimeout_ms = 1000\nrise = 1\nfall = 2\n";
@@ -66,12 +65,11 @@ fn all_down_is_refused_or_tried_as_configured_until_one_is_back() {
     assert_eq!(healths(&proxy), [Health::Down]);
     assert_eq!(proxy.service("tried").backends[0].addresses[0].health, Health::Down);
 
-    let mut client = site.connect(refusing);
-    assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert!(site.is_reset(refusing));
     assert_eq!(proxy.service("web").refused[&RefusedFor::NoBackend], 1);
-    let mut client = site.connect(trying);
-    assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
-    let _ = proxy.closed(client.local_addr().unwrap(), CloseReason::ConnectFailed);
+    assert!(site.is_reset(trying));
+    let [flow] = &proxy.flows()[..] else { panic!("{:#?}", proxy.flows()) };
+    assert_eq!(flow.state, FlowState::Closed { reason: CloseReason::ConnectFailed });
 
     let back = site.backend_host().inside(|| TcpListener::bind(backend)).unwrap().unwrap();
     until(&proxy, &[Health::Up]);

@@ -1,15 +1,11 @@
 //! What is too much is refused with a RST, and counted.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, UdpSocket};
 
 use proxy_api::RefusedFor;
 use scenarios::running::SOON;
 use scenarios::site::{Site, eventually, service};
-
-fn is_reset(client: &mut TcpStream) -> bool {
-    matches!(client.read(&mut [0]), Err(error) if error.kind() == ErrorKind::ConnectionReset)
-}
 
 #[test]
 fn a_service_and_the_proxy_have_as_many_flows_as_they_may() {
@@ -28,7 +24,7 @@ fn a_service_and_the_proxy_have_as_many_flows_as_they_may() {
         let client = site.connect(vip);
         kept.push((client, listener.accept().unwrap().0));
     }
-    assert!(is_reset(&mut site.connect(one)) && is_reset(&mut site.connect(two)));
+    assert!(site.is_reset(one) && site.is_reset(two));
     assert_eq!(proxy.service("one").refused[&RefusedFor::ServiceLimit], 1);
     assert_eq!(proxy.service("two").refused[&RefusedFor::ProxyLimit], 1);
     let labels = [("service", "one"), ("reason", "service_limit")];

@@ -1,6 +1,6 @@
 //! A thousand checked flows through one VIP: every byte right, every flow accounted for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use guest::ending::{Ending, Party};
@@ -8,7 +8,7 @@ use guest::flows::Report;
 use guest::flows::plan::{FlowSpec, Mode, Plan, SessionSpec};
 use proxy_api::{CloseReason, Flow, FlowState, Protocol, StateFilter};
 use scenarios::running::SOON;
-use scenarios::site::{Site, eventually, service};
+use scenarios::site::{Guest, Proxy, Site, eventually, service};
 
 fn flows(count: usize, targets: &[SocketAddr], mode: Mode) -> FlowSpec {
     let (targets, sources) = (targets.to_vec(), Vec::new());
@@ -31,6 +31,21 @@ fn reported(report: &Report) -> BTreeMap<Ends, &guest::flows::FlowRecord> {
     report.flows.iter().map(|flow| ((local(flow), flow.peer), flow)).collect()
 }
 
+fn plan(vips: &[SocketAddr]) -> Plan {
+    let targets = vips.to_vec();
+    let sessions = SessionSpec { count: 30, targets, sources: vec![], size: 200, interval_ms: 200 };
+    Plan {
+        flows: vec![
+            flows(700, vips, Mode::Paced { size: 300, interval_ms: 250 }),
+            flows(200, vips, Mode::Idle),
+            flows(92, vips, Mode::PingPong { size: 64 }),
+            flows(4, vips, Mode::Upload { frame: 16_384 }),
+            flows(4, vips, Mode::Download { frame: 16_384 }),
+        ],
+        sessions: vec![sessions],
+    }
+}
+
 #[test]
 fn a_thousand_checked_flows_and_sessions_are_carried_and_accounted_for() {
     let site = Site::new();
@@ -45,24 +60,7 @@ fn a_thousand_checked_flows_and_sessions_are_carried_and_accounted_for() {
     let proxy = site.start();
 
     let mut clients = site.clients();
-    let sessions = SessionSpec {
-        count: 30,
-        targets: vips.to_vec(),
-        sources: vec![],
-        size: 200,
-        interval_ms: 200,
-    };
-    let plan = Plan {
-        flows: vec![
-            flows(700, &vips, Mode::Paced { size: 300, interval_ms: 250 }),
-            flows(200, &vips, Mode::Idle),
-            flows(92, &vips, Mode::PingPong { size: 64 }),
-            flows(4, &vips, Mode::Upload { frame: 16_384 }),
-            flows(4, &vips, Mode::Download { frame: 16_384 }),
-        ],
-        sessions: vec![sessions],
-    };
-    clients.tell().start(plan, SOON).unwrap();
+    clients.tell().start(plan(&vips), SOON).unwrap();
     eventually(|| {
         let report = clients.tell().report().unwrap();
         let mut busy = report.flows.iter().filter(|flow| flow.mode != Mode::Idle);
@@ -70,20 +68,7 @@ fn a_thousand_checked_flows_and_sessions_are_carried_and_accounted_for() {
             && report.sessions.iter().all(|session| session.answers.received >= 3);
         if talked { Ok(()) } else { Err("not all have talked".to_owned()) }
     });
-
-    // While they live: the same rows in both lists, read in small pages.
-    let report = clients.tell().report().unwrap();
-    let live = proxy.flows_by(StateFilter::Live, 73);
-    assert!(live.is_sorted_by_key(|flow| flow.id), "pages are in order");
-    let told = by_ends(&live, Protocol::Tcp);
-    assert!(told.keys().eq(reported(&report).keys()), "a row that only one list has");
-    assert!(told.values().all(|flow| flow.state == FlowState::Open));
-    assert_eq!(proxy.service("web").flows_active, 1_000);
-    let shares: Vec<u64> = proxy.service("web").backends.iter().map(active).collect();
-    assert_eq!(shares, [500, 500]);
-    let names: BTreeMap<Ends, &Flow> = by_ends(&live, Protocol::Udp);
-    let sessions = report.sessions.iter().map(|session| (session.local, session.peer));
-    assert!(names.into_keys().eq(sessions.collect::<std::collections::BTreeSet<Ends>>()));
+    check_living(&proxy, &clients.tell().report().unwrap());
 
     let report = clients.stop();
     check_report(&report);
@@ -100,10 +85,29 @@ fn a_thousand_checked_flows_and_sessions_are_carried_and_accounted_for() {
         assert!(flow.up.given >= record.sent && flow.down.given >= record.verified_down);
         assert_eq!(flow.source.unwrap().ip(), leg[usize::from(ends.0.is_ipv6())]);
     }
+    check_backends(&guests, &told);
+    check_measures(&proxy, &told);
+}
 
-    // The other side of the proxy: what the backends accepted are its sources, and no others.
+/// The clients' list and the proxy's have the same rows, read in small pages.
+fn check_living(proxy: &Proxy<'_>, report: &Report) {
+    let live = proxy.flows_by(StateFilter::Live, 73);
+    assert!(live.is_sorted_by_key(|flow| flow.id), "pages are in order");
+    let told = by_ends(&live, Protocol::Tcp);
+    assert!(told.keys().eq(reported(report).keys()), "a row that only one list has");
+    assert!(told.values().all(|flow| flow.state == FlowState::Open));
+    assert_eq!(proxy.service("web").flows_active, 1_000);
+    let shares: Vec<u64> = proxy.service("web").backends.iter().map(active).collect();
+    assert_eq!(shares, [500, 500]);
+    let sessions = report.sessions.iter().map(|session| (session.local, session.peer));
+    let sessions: BTreeSet<Ends> = sessions.collect();
+    assert!(by_ends(&live, Protocol::Udp).into_keys().eq(sessions));
+}
+
+/// What the backends accepted are the proxy's sources, and no others.
+fn check_backends(guests: &[Guest], told: &BTreeMap<Ends, &Flow>) {
     let mut accepted: Vec<SocketAddr> = Vec::new();
-    for guest in &guests {
+    for guest in guests {
         let log = guest.log();
         assert_eq!(log.accepted_dropped, 0);
         accepted.extend(log.accepted.iter().map(|line| line.peer));
@@ -112,24 +116,26 @@ fn a_thousand_checked_flows_and_sessions_are_carried_and_accounted_for() {
     accepted.sort_unstable();
     sources.sort_unstable();
     assert_eq!(accepted, sources);
+}
 
-    // The metrics and the access log say the same.
+/// The metrics and the access log say what the API says.
+fn check_measures(proxy: &Proxy<'_>, told: &BTreeMap<Ends, &Flow>) {
     let web = [("service", "web")];
-    assert_eq!(proxy.metric("causeway_flows_opened_total", &web), 1_000.0);
-    assert_eq!(proxy.metric("causeway_flows_active", &web), 0.0);
     let by_client = [("service", "web"), ("reason", "client_fin")];
-    assert_eq!(proxy.metric("causeway_flows_closed_total", &by_client), 1_000.0);
-    for (way, bytes) in [
-        ("up", told.values().map(|flow| flow.up.given).sum::<u64>()),
-        ("down", told.values().map(|flow| flow.down.given).sum::<u64>()),
+    let up: u64 = told.values().map(|flow| flow.up.given).sum();
+    let down: u64 = told.values().map(|flow| flow.down.given).sum();
+    for (name, labels, value) in [
+        ("causeway_flows_opened_total", &web[..], 1_000),
+        ("causeway_flows_active", &web, 0),
+        ("causeway_flows_closed_total", &by_client, 1_000),
+        ("causeway_connect_seconds_count", &web, 1_000),
+        ("causeway_bytes_total", &[("service", "web"), ("way", "up")], up),
+        ("causeway_bytes_total", &[("service", "web"), ("way", "down")], down),
     ] {
-        let counted = proxy.metric("causeway_bytes_total", &[("service", "web"), ("way", way)]);
-        assert_eq!(counted as u64, bytes, "{way}");
+        assert_eq!(proxy.metric(name, labels) as u64, value, "{name} {labels:?}");
     }
-    assert_eq!(proxy.metric("causeway_connect_seconds_count", &web), 1_000.0);
     let entries = proxy.events("flow ended");
-    let of_web = entries.iter().filter(|entry| entry["service"] == "web");
-    assert_eq!(of_web.count(), 1_000);
+    assert_eq!(entries.iter().filter(|entry| entry["service"] == "web").count(), 1_000);
 }
 
 fn active(backend: &proxy_api::Backend) -> u64 {
