@@ -34,7 +34,7 @@ fn main() -> anyhow::Result<()> {
         queue_bytes_max: Some(12_500_000),
         ..Change::default()
     };
-    let (a, b) = (Namespace::new("a")?, Namespace::new("b")?);
+    let (a, b) = (Namespace::new()?, Namespace::new()?);
     let folder = tempfile::tempdir()?;
     let control = folder.path().join("wan.sock");
     let emulator = Emulator::open(&plan(&a, &b, change)?, &control)?;

@@ -47,11 +47,8 @@ fn it_ends_when_asked_and_answers_before() {
 
 #[test]
 fn a_device_may_be_moved_and_renamed_while_it_runs() {
-    let (hub, a, b) = (
-        Namespace::new("hub").unwrap(),
-        Namespace::new("a").unwrap(),
-        Namespace::new("b").unwrap(),
-    );
+    let (hub, a, b) =
+        (Namespace::new().unwrap(), Namespace::new().unwrap(), Namespace::new().unwrap());
     let folder = tempfile::tempdir().unwrap();
     let words = [
         "--port".to_owned(),
@@ -83,7 +80,7 @@ fn a_deleted_device_ends_it_with_its_name() {
 #[test]
 fn what_cannot_be_made_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let site = Namespace::new("a").unwrap();
+    let site = Namespace::new().unwrap();
     let path = site.path().display().to_string();
     let ports =
         |first: String, second: String| ["--port".to_owned(), first, "--port".to_owned(), second];

@@ -1,38 +1,53 @@
-//! Network namespaces for one test: made under names of its own, and removed with it.
+//! Network namespaces for one test. None has a name: each lives with a process of its own, which
+//! ends with its input, so that a test that is killed leaves nothing on the machine.
 
 use std::fs::File;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// Tells the namespaces of one process apart; its id tells processes apart.
-static MADE: AtomicU32 = AtomicU32::new(0);
-
-/// A network namespace, removed when dropped.
+/// A network namespace, gone when dropped.
 pub(crate) struct Namespace {
-    name: String,
+    keeper: Child,
 }
 
 impl Namespace {
-    pub(crate) fn new(role: &str) -> anyhow::Result<Self> {
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let name = format!("wan-{}-{number}-{role}", std::process::id());
-        ip(&["netns", "add", &name])?;
-        Ok(Self { name })
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let keeper = Command::new("unshare")
+            .args(["--net", "cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("util-linux is needed")?;
+        let mut namespace = Self { keeper };
+        namespace.wait_until_made().context("no network namespace (as root?)")?;
+        Ok(namespace)
+    }
+
+    /// What comes back has been through `cat`, which stands in the namespace already.
+    fn wait_until_made(&mut self) -> anyhow::Result<()> {
+        let (stdin, stdout) = (self.keeper.stdin.as_mut(), self.keeper.stdout.as_mut());
+        stdin.context("stdin is piped")?.write_all(b"x")?;
+        Ok(stdout.context("stdout is piped")?.read_exact(&mut [0])?)
     }
 
     pub(crate) fn path(&self) -> PathBuf {
-        PathBuf::from("/run/netns").join(&self.name)
+        PathBuf::from(format!("/proc/{}/ns/net", self.keeper.id()))
     }
 
-    /// Runs `ip` on what is in the namespace.
+    /// Runs `ip` in the namespace.
     pub(crate) fn ip(&self, words: &[&str]) -> anyhow::Result<String> {
-        ip(&[&["-n", &self.name], words].concat())
+        let mut command = Command::new("ip");
+        command.args(words);
+        let output = self.enter(move || command.output()).context("iproute2 is needed")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "ip {} (as root?): {said}", words.join(" "));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Runs something on a thread in the namespace.
@@ -56,15 +71,8 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        if let Err(error) = ip(&["netns", "delete", &self.name]) {
-            eprintln!("namespace {} stays behind: {error:#}", self.name);
-        }
+        // It may have ended already.
+        let _ = self.keeper.kill();
+        let _ = self.keeper.wait();
     }
-}
-
-fn ip(words: &[&str]) -> anyhow::Result<String> {
-    let output = Command::new("ip").args(words).output().context("iproute2 is needed")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "ip {} (as root?): {said}", words.join(" "));
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

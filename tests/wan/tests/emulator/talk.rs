@@ -101,7 +101,7 @@ fn the_socket_is_its_owners_alone() {
 #[test]
 fn a_socket_in_use_is_left_alone_and_a_dead_one_replaced() {
     let world = World::new(2, "delay_us=1");
-    let site = Namespace::new("other").unwrap();
+    let site = Namespace::new().unwrap();
     let path = site.path().display().to_string();
     let second = port(1, &path).replace(":wan0:", ":wan1:");
     let words = ["--port".to_owned(), port(0, &path), "--port".to_owned(), second];

@@ -36,8 +36,7 @@ pub(crate) struct World {
 impl World {
     /// Sites joined by links with these settings.
     pub(crate) fn new(sites: usize, settings: &str) -> Self {
-        let sites: Vec<Namespace> =
-            (0..sites).map(|index| Namespace::new(&site_name(index)).unwrap()).collect();
+        let sites: Vec<Namespace> = (0..sites).map(|_| Namespace::new().unwrap()).collect();
         let folder = tempfile::tempdir().unwrap();
         let control = folder.path().join("wan.sock");
         let mut words = vec!["--all".to_owned(), settings.to_owned()];
