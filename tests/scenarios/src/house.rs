@@ -10,7 +10,6 @@ use daemon::identity::{Credentials, IdentityPaths};
 use placement::{Identity, Role};
 use tempfile::TempDir;
 
-use crate::programs::program;
 use crate::running::SOON;
 
 /// Between two looks at whether a program has ended.
@@ -125,7 +124,8 @@ impl House {
     }
 
     fn ended(&self, name: &str, arguments: &[&str]) -> Ended {
-        let mut command = Command::new(program(name));
+        let program = lab::programs::path(name).expect("a program of the workspace");
+        let mut command = Command::new(program);
         command.args(arguments).current_dir(self.folder.path()).env_remove("RUST_LOG");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");

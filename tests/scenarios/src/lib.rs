@@ -1,13 +1,12 @@
 //! The real programs, run and asked from outside; nothing of theirs is linked in but what their
 //! peers use as well: identities, TLS and the client of the control API.
 //!
-//! Here is what the scenarios share: [`programs`] finds the binaries, [`house`] is a folder with a
-//! CA, bundles and a configuration, [`running`] a proxy that runs in it, [`strangers`] come with
-//! papers that are not in order. [`site`] is a proxy at a site of the lab, between clients and
+//! Here is what the scenarios share: [`house`] is a folder with a CA, bundles and a
+//! configuration, [`running`] a proxy that runs in it, [`strangers`] come with papers that are not
+//! in order. [`site`] is a proxy at a site of the lab, between clients and
 //! backends.
 
 pub mod house;
-pub mod programs;
 pub mod running;
 pub mod site;
 pub mod strangers;

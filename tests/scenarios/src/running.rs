@@ -1,6 +1,7 @@
 //! A proxy that runs, and calls to it.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -16,10 +17,18 @@ use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use crate::house::House;
-use crate::programs::program;
 
 /// Longest wait for anything that a program does at once; generous, for machines that are busy.
 pub const SOON: Duration = Duration::from_secs(30);
+
+/// The program that is run.
+///
+/// # Panics
+/// It has not been built.
+#[must_use]
+pub fn program() -> PathBuf {
+    lab::programs::path("causeway-proxy").expect("a program of the workspace")
+}
 
 /// A proxy in a house; killed with the value.
 #[derive(Debug)]
@@ -37,7 +46,7 @@ impl<'h> Running<'h> {
     /// # Panics
     /// It does not become so.
     pub async fn start(house: &'h House) -> Running<'h> {
-        Running::start_as(house, Command::new(program("causeway-proxy"))).await
+        Running::start_as(house, Command::new(program())).await
     }
 
     /// Like [`Running::start`], by a command that ends in the program: a shell that sets a limit

@@ -3,8 +3,7 @@
 use placement::Role;
 use rustix::process::Signal;
 use scenarios::house::House;
-use scenarios::programs::program;
-use scenarios::running::{Running, SOON, read_to_end};
+use scenarios::running::{Running, SOON, program, read_to_end};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -113,7 +112,7 @@ async fn running_out_of_descriptors_ends_with_the_callers_that_took_them() {
     let house = House::new();
     let mut command = Command::new("sh");
     let limit = format!("ulimit -n {DESCRIPTORS}; exec \"$0\" \"$@\"");
-    command.args(["-c", &limit]).arg(program("causeway-proxy"));
+    command.args(["-c", &limit]).arg(program());
     let mut proxy = Running::start_as(&house, command).await;
     let mut strangers = Vec::new();
     for _ in 0..DESCRIPTORS {
