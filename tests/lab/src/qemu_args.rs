@@ -2,7 +2,6 @@
 //! moves are measured against. Pure, but for [`Accelerator::probe`].
 
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::RawFd;
@@ -13,6 +12,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use crate::image::{GuestImage, INIT_UP};
+use crate::world::Mac;
 
 /// The program.
 pub const QEMU: &str = "qemu-system-x86_64";
@@ -108,17 +108,6 @@ pub enum Tap {
     Inherited(RawFd),
     /// A persistent tap that QEMU opens by its name.
     Named(String),
-}
-
-/// A hardware address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mac(pub [u8; 6]);
-
-impl fmt::Display for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
 }
 
 /// How a QEMU begins.

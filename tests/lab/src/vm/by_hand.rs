@@ -179,8 +179,9 @@ fn stop_when_little_remains(source: &mut Qmp) -> Result<bool, QmpError> {
     Err(QmpError::TookTooLong { what: "the memory's copy".to_owned(), bound: COPY_MAX })
 }
 
-/// Stops the VM by command. Both happen under one lock of QEMU: where the VM switched over by itself
-/// a moment before, that was told before the answer to our command.
+/// Stops the VM by command. Where it switched over by itself a moment before, QEMU has told so by the
+/// time it answers, but for an instant: it lets go of its lock just before it tells. A move that slips
+/// through there differs only if its end fails.
 fn stop(source: &mut Qmp) -> Result<bool, QmpError> {
     source.execute("stop", Value::Null)?;
     if source.has_seen(migration_is("pre-switchover")) {

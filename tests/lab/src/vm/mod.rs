@@ -9,6 +9,7 @@ pub use watcher::{Run, Watched, Watcher, ran_twice};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,14 +18,18 @@ use serde_json::Value;
 
 use crate::LabError;
 use crate::host::Host;
+use crate::image::console::{self, Came, ConsoleFault};
 use crate::image::{GuestImage, ImageError};
-use crate::qemu_args::{self, Accelerator, Begin, Memory, QEMU, QemuArgsError, QemuProcess, Tap};
+use crate::qemu_args::{Accelerator, Begin, Memory, QEMU, QemuArgsError, QemuProcess, Tap};
 use crate::qmp::{Qmp, QmpError};
 use crate::sandbox::{Launch, Process};
+use crate::vm_lock::VmLock;
 use crate::world::{APPLICATION_BITS, Dual, Site, Station};
 
 /// Longest boot, beside compilers on every core; alone it takes two seconds.
 pub const BOOT_MAX: Duration = Duration::from_secs(120);
+/// How long a guest that runs may take to say so on its console.
+const ALIVE_MAX: Duration = Duration::from_secs(60);
 /// How long a QEMU may take to end once it was told to.
 const END_MAX: Duration = Duration::from_secs(30);
 /// Between two looks at a console.
@@ -43,6 +48,9 @@ pub enum VmError {
     /// Its monitor said otherwise.
     #[error(transparent)]
     Qmp(#[from] QmpError),
+    /// Its console says otherwise.
+    #[error(transparent)]
+    Console(#[from] ConsoleFault),
     /// There is nothing to boot.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -57,6 +65,14 @@ pub enum VmError {
         /// What the system says.
         #[source]
         cause: io::Error,
+    },
+    /// Its process ended otherwise than by our word.
+    #[error("{QEMU} of {vm} ended with {status}; see the end of its log")]
+    Crashed {
+        /// The process, by its tap.
+        vm: String,
+        /// How it ended.
+        status: ExitStatus,
     },
     /// The guest never said that it serves.
     #[error("the guest does not serve after {BOOT_MAX:?}; its console: {console}")]
@@ -99,11 +115,12 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Builds the image and finds out what can run it, both only where it is not known yet.
+    /// Builds the image and finds out what can run it, both only where it is not known yet. To find
+    /// out, a VM may have to run: that takes the right to run one.
     ///
     /// # Errors
     /// What is missing, and how to get it.
-    pub fn ready() -> Result<Self, VmError> {
+    pub fn ready(_right: &VmLock) -> Result<Self, VmError> {
         let image = GuestImage::build()?;
         let accelerator = Accelerator::probe(&image)
             .map_err(|cause| VmError::File { what: format!("start {QEMU}"), cause })?;
@@ -249,6 +266,23 @@ impl Vm {
         }
     }
 
+    /// Waits until the guest has said here that it is alive: before it had the time to, its console
+    /// would be judged silent.
+    ///
+    /// # Errors
+    /// It stays silent, or its console tells of trouble.
+    pub fn wait_alive(&self, came: Came) -> Result<(), VmError> {
+        let until = Instant::now() + ALIVE_MAX;
+        loop {
+            match console::check(&self.console()?, came) {
+                Ok(()) => return Ok(()),
+                Err(ConsoleFault::NeverAlive) if Instant::now() < until => {}
+                Err(fault) => return Err(fault.into()),
+            }
+            thread::sleep(LOOK_INTERVAL);
+        }
+    }
+
     /// When it has run here so far.
     #[must_use]
     pub fn watched(&self) -> Watched {
@@ -258,14 +292,17 @@ impl Vm {
     /// Ends the process, and gives what was seen of it, its console last.
     ///
     /// # Errors
-    /// It does not end, or its console cannot be read.
+    /// It does not end, ends in another way, or its console cannot be read.
     pub fn end(mut self) -> Result<(Watched, String), VmError> {
         match self.monitor.execute("quit", Value::Null) {
             // QEMU may be gone before its answer is.
             Ok(_) | Err(QmpError::Ended { .. }) => {}
             Err(other) => return Err(other.into()),
         }
-        self.process.wait(END_MAX)?;
+        let status = self.process.wait(END_MAX)?;
+        if !status.success() {
+            return Err(VmError::Crashed { vm: self.tap(), status });
+        }
         let console = self.console()?;
         Ok((self.watcher.to_the_end(), console))
     }
@@ -305,7 +342,7 @@ fn launch(plan: &VmPlan, tap: &str, folder: &Path, begin: Begin) -> Result<Launc
         accelerator: plan.machine.accelerator,
         image: plan.machine.image.clone(),
         words: plan.words(),
-        mac: qemu_args::Mac(plan.station.mac.0),
+        mac: plan.station.mac,
         tap: Tap::Named(tap.to_owned()),
         disk: folder.join("disk"),
         console: folder.join("console"),
