@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const END: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_millis(20);
 
 struct Harness {
     child: Child,
@@ -136,7 +137,7 @@ fn a_killed_harness_leaves_no_process_namespace_or_link() {
             break;
         }
         assert!(Instant::now() < deadline, "still there: {left:#?}");
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(LOOK);
     }
     assert_eq!(traces(&mark), Vec::<String>::new());
 }
@@ -147,7 +148,15 @@ fn a_harness_whose_input_ends_takes_its_world_along() {
     let mut harness = start(&[format!("{mark}-a"), format!("{mark}-b")]);
     let namespaces = namespaces(&harness.inits);
     drop(harness.child.stdin.take());
-    assert!(harness.child.wait().unwrap().success());
+    let deadline = Instant::now() + END;
+    let ended = loop {
+        if let Some(status) = harness.child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "the harness runs on without its input");
+        std::thread::sleep(LOOK);
+    };
+    assert!(ended.success());
     assert_eq!(left(&namespaces, &mark), Vec::<String>::new());
     assert_eq!(traces(&mark), Vec::<String>::new());
 }
