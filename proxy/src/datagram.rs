@@ -9,7 +9,10 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use proxy_api::{Protocol, RefusedFor, Side};
@@ -31,15 +34,42 @@ use crate::worker::Worker;
 /// Datagrams of one socket before others have their turn.
 const DATAGRAMS_PER_TURN: u32 = 64;
 
+/// The sessions of one VIP, of all workers.
+///
+/// A VIP whose service is gone is kept for the sessions that are left, and by all workers alike:
+/// were one socket closed, the kernel would share out the clients anew, and their datagrams would
+/// reach workers that do not know them.
+#[derive(Debug, Default)]
+pub(crate) struct Census {
+    sessions: AtomicUsize,
+    changed: Notify,
+}
+
+impl Census {
+    fn is_empty(&self) -> bool {
+        self.sessions.load(Ordering::SeqCst) == 0
+    }
+
+    fn begun(&self) {
+        self.sessions.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn ended(&self) {
+        if self.sessions.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.changed.notify_waiters();
+        }
+    }
+}
+
 /// One VIP of a worker.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     vip: SocketAddr,
     socket: UdpSocket,
     sessions: RefCell<HashMap<SocketAddr, Rc<Session>>>,
-    /// Its service is gone: it is kept for the sessions that are left.
+    census: Arc<Census>,
+    /// Its service is gone.
     is_leaving: Cell<bool>,
-    changed: Notify,
 }
 
 #[derive(Debug)]
@@ -49,31 +79,28 @@ struct Session {
 }
 
 impl Mailbox {
-    pub(crate) fn new(vip: SocketAddr, socket: UdpSocket) -> Mailbox {
-        Mailbox {
-            vip,
-            socket,
-            sessions: RefCell::default(),
-            is_leaving: Cell::new(false),
-            changed: Notify::new(),
-        }
+    pub(crate) fn new(vip: SocketAddr, socket: UdpSocket, census: Arc<Census>) -> Mailbox {
+        Mailbox { vip, socket, sessions: RefCell::default(), census, is_leaving: Cell::new(false) }
     }
 
     /// Takes new sessions no more and ends with the last one; or stays after all.
     pub(crate) fn leave(&self, leaving: bool) {
         self.is_leaving.set(leaving);
-        self.changed.notify_one();
+        self.census.changed.notify_waiters();
     }
 
     /// Takes what arrives, until its last session has ended and it is to leave.
     pub(crate) async fn open(self: Rc<Mailbox>, worker: Rc<Worker>) {
         loop {
-            if self.is_leaving.get() && self.sessions.borrow().is_empty() {
+            // Waited for from before the look, so that no change falls in between.
+            let mut changed = pin!(self.census.changed.notified());
+            changed.as_mut().enable();
+            if self.is_leaving.get() && self.census.is_empty() {
                 return;
             }
             let readable = tokio::select! {
                 readable = self.socket.readable() => readable,
-                () = self.changed.notified() => continue,
+                () = changed => continue,
             };
             if let Err(error) = readable {
                 tracing::error!(vip = %self.vip, %error, "the VIP's socket is lost; reload");
@@ -139,6 +166,7 @@ impl Mailbox {
         flow.session_opened(socket.local_addr().ok());
         let session = Rc::new(Session { flow, socket });
         self.sessions.borrow_mut().insert(client, Rc::clone(&session));
+        self.census.begun();
         spawn_local(Rc::clone(self).serve(Rc::clone(worker), Rc::clone(&session)));
         Some(session)
     }
@@ -158,7 +186,7 @@ impl Mailbox {
             event = expired => event,
         };
         self.sessions.borrow_mut().remove(&flow.client());
-        self.changed.notify_one();
+        self.census.ended();
         worker.close(flow, event);
     }
 

@@ -24,7 +24,7 @@ use tokio::task::{AbortHandle, LocalSet, spawn_local};
 use crate::accept::accept_all;
 use crate::account::{self, History};
 use crate::admit::{Capacity, Place};
-use crate::datagram::Mailbox;
+use crate::datagram::{Census, Mailbox};
 use crate::flow::{Event, Flow, Slab};
 use crate::listen::Socket;
 use crate::relay::{BUFFER_BYTES, Pipes};
@@ -43,6 +43,8 @@ pub struct Shared {
     pub capacity: Arc<Capacity>,
     /// Where each live flow is, by the number of its id.
     found: DashMap<u64, Found>,
+    /// Who is at each UDP VIP that there ever was.
+    censuses: DashMap<SocketAddr, Arc<Census>>,
     boot_us: u64,
     last_number: AtomicU64,
 }
@@ -61,6 +63,7 @@ impl Shared {
             services: ArcSwap::default(),
             capacity: Arc::new(Capacity::new(flows_max)),
             found: DashMap::new(),
+            censuses: DashMap::new(),
             boot_us: unix_us(),
             last_number: AtomicU64::new(0),
         }
@@ -236,7 +239,8 @@ impl Worker {
                 self.listeners.borrow_mut().insert(address, task.abort_handle());
             }),
             Some(Socket::Udp(socket)) => UdpSocket::from_std(socket).map(|socket| {
-                let mailbox = Rc::new(Mailbox::new(address, socket));
+                let census = Arc::clone(&self.shared.censuses.entry(address).or_default());
+                let mailbox = Rc::new(Mailbox::new(address, socket, census));
                 self.mailboxes.borrow_mut().insert(address, Rc::clone(&mailbox));
                 let worker = Rc::clone(self);
                 spawn_local(async move {

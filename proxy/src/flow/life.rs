@@ -96,7 +96,7 @@ pub enum Life {
 pub enum Event {
     /// A backend has answered.
     Connected,
-    /// None will.
+    /// None will; of a session, whose backend is heard of only by an answer, that none is there.
     DialFailed,
     /// The backend did not answer in time.
     DialTimedOut,
@@ -144,7 +144,6 @@ impl Life {
         let Some(reason) = event.ends_with() else { return self.passed(event) };
         match self {
             Life::Dialling => Life::Closed { reason, ways: Ways::default() },
-            Life::Open { .. } if event.is_of_dialling() => self,
             Life::Open { ways, .. } => Life::Closed { reason, ways },
             Life::Closed { .. } => self,
         }
@@ -228,10 +227,6 @@ impl Event {
                 return None;
             }
         })
-    }
-
-    fn is_of_dialling(self) -> bool {
-        matches!(self, Event::DialFailed | Event::DialTimedOut)
     }
 }
 
@@ -337,7 +332,15 @@ mod tests {
             events in prop::collection::vec(event(), 0..16),
             by in side(),
         ) {
-            for last in [Event::Reset { by }, Event::Killed, Event::Shutdown, Event::Expired] {
+            for last in [
+                Event::Reset { by },
+                Event::Lost { side: by },
+                Event::Killed,
+                Event::Shutdown,
+                Event::Expired,
+                Event::DialFailed,
+                Event::DialTimedOut,
+            ] {
                 prop_assert!(after(&events).after(last).reason().is_some());
             }
         }

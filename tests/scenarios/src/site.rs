@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use daemon::identity::{self, Credentials};
@@ -39,7 +39,8 @@ const LOOK_MS: u64 = 10;
 
 struct Stage {
     world: World,
-    house: House,
+    /// One at a time: papers are made when they are first asked for.
+    house: Mutex<House>,
     vips_used: AtomicU8,
 }
 
@@ -52,9 +53,14 @@ impl Stage {
         }
         let plan = WorldPlan { vips: VIPS, ..WorldPlan::with_sites(&["a"]) };
         let world = World::build(&plan).expect("a world of one site");
-        let stage = Arc::new(Stage { world, house: House::new(), vips_used: AtomicU8::new(0) });
+        let stage =
+            Arc::new(Stage { world, house: Mutex::new(House::new()), vips_used: AtomicU8::new(0) });
         *shared = Arc::downgrade(&stage);
         stage
+    }
+
+    fn house(&self) -> MutexGuard<'_, House> {
+        self.house.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -79,7 +85,7 @@ impl Site {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let site = Site { stage, number, runtime };
         for file in ["certificate.pem", "key.pem", "ca.pem"] {
-            let bytes = fs::read(site.stage.house.path("p1").join(file)).expect("a bundle");
+            let bytes = fs::read(site.stage.house().path("p1").join(file)).expect("a bundle");
             site.write(&format!("p1/{file}"), &bytes);
         }
         site
@@ -276,7 +282,7 @@ impl Proxy<'_> {
         role: Role,
         call: impl AsyncFnOnce(&mut Client) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
-        let papers = self.site.stage.house.papers(role);
+        let papers = self.site.stage.house().papers(role);
         self.site.runtime.block_on(async {
             let calling = self.calling(&papers, call);
             timeout(SOON, calling).await.expect("the proxy answers")
@@ -293,7 +299,7 @@ impl Proxy<'_> {
         let stream = stream.expect("the control server listens");
         stream.set_nonblocking(true).expect("a socket");
         let stream = tokio::net::TcpStream::from_std(stream).expect("a socket");
-        let expected = self.site.stage.house.proxy();
+        let expected = self.site.stage.house().proxy();
         let config = papers.client_config(expected.clone());
         let stream = identity::connect(config, &expected, stream).await.expect("papers in order");
         let (mut client, connection) = Client::over(stream).await?;

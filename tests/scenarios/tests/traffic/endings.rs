@@ -109,8 +109,10 @@ fn a_reset_is_passed_on_as_a_reset_and_told_by_whose_it_was() {
     assert_eq!(ending(&mut server), Some(ErrorKind::ConnectionReset));
     let _ = proxy.closed(address, CloseReason::ClientRst);
 
-    let (mut client, server) = flow(&site, &listener, vip);
+    let (mut client, mut server) = flow(&site, &listener, vip);
     let address = client.local_addr().unwrap();
+    server.write_all(b"x").unwrap();
+    client.read_exact(&mut [0]).unwrap();
     reset(server);
     assert_eq!(ending(&mut client), Some(ErrorKind::ConnectionReset));
     let _ = proxy.closed(address, CloseReason::ServerRst);
