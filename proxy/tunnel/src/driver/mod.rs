@@ -1,10 +1,10 @@
 //! Sockets, TLS and time around the protocol.
 //!
-//! For each peer a session behind a lock ([`peer`]), two tasks for each connection ([`lane`]), two
-//! for each stream ([`relay`]), one that watches the clock, and one that answers asks. Every task
+//! For each peer a session behind a lock (`peer`), two tasks for each connection (`lane`), two
+//! for each stream (`relay`), one that watches the clock, and one that answers asks. Every task
 //! moves bytes only as fast as the session lets it: no queue is in between.
 //!
-//! The door for the packets' own path is in [`dial`] and [`accept`]: where a control connection has
+//! The door for the packets' own path is in `dial` and `accept`: where a control connection has
 //! greeted, its TLS session can export the keys of the datagrams.
 
 mod accept;
