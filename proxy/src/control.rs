@@ -111,7 +111,7 @@ async fn reload(proxy: &Proxy, caller: &Identity) -> Answer {
                 ReloadError::Load(LoadError::Credentials(_)) => {
                     (StatusCode::UNPROCESSABLE_ENTITY, "bad_credentials")
                 }
-                ReloadError::Listen(_) => (StatusCode::CONFLICT, "cannot_listen"),
+                ReloadError::Listen(_) => (StatusCode::CONFLICT, "address_unavailable"),
                 ReloadError::NeedsRestart { .. } => (StatusCode::CONFLICT, "needs_restart"),
                 ReloadError::Ending => (StatusCode::SERVICE_UNAVAILABLE, "ending"),
             };

@@ -4,7 +4,7 @@
 //! nothing has changed yet.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 
 use proxy_api::Protocol;
@@ -18,15 +18,31 @@ use crate::service::Vip;
 /// (net.core.somaxconn) may be lower.
 pub const BACKLOG_MAX: i32 = 4_096;
 
-/// A VIP cannot be listened on.
+/// An address of the configuration is not to be had.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "{address} ({}): cannot listen there; give the host this address, and see that nothing else uses the port", protocol.as_str()
-)]
-pub struct ListenError {
-    protocol: Protocol,
-    address: SocketAddr,
-    source: io::Error,
+pub enum ListenError {
+    /// A VIP cannot be listened on.
+    #[error(
+        "{address} ({}): cannot listen there; give the host this address, and see that nothing else uses the port", protocol.as_str()
+    )]
+    Vip {
+        /// What it speaks.
+        protocol: Protocol,
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Backends cannot be dialled from an address.
+    #[error(
+        "{address}: cannot dial from there; write an address of this host as the service's source"
+    )]
+    Source {
+        /// Where from.
+        address: IpAddr,
+        /// What the system said.
+        source: io::Error,
+    },
 }
 
 /// A socket that listens.
@@ -49,6 +65,15 @@ pub fn probe(vip: Vip) -> Result<(), ListenError> {
     open(vip, false).map(drop).map_err(|source| failed(vip, source))
 }
 
+/// Sees whether backends can be dialled from `address`.
+///
+/// # Errors
+/// The host does not have it.
+pub fn probe_source(address: IpAddr) -> Result<(), ListenError> {
+    let bound = UdpSocket::bind((address, 0));
+    bound.map(drop).map_err(|source| ListenError::Source { address, source })
+}
+
 /// One worker's socket.
 ///
 /// # Errors
@@ -62,7 +87,7 @@ pub fn socket(vip: Vip) -> Result<Socket, ListenError> {
 }
 
 fn failed((protocol, address): Vip, source: io::Error) -> ListenError {
-    ListenError { protocol, address, source }
+    ListenError::Vip { protocol, address, source }
 }
 
 fn open((protocol, address): Vip, is_shared: bool) -> io::Result<OwnedFd> {
@@ -107,7 +132,9 @@ mod tests {
     #[test]
     fn an_address_that_is_not_this_hosts_is_refused() {
         let vip = (Protocol::Tcp, "192.0.2.77:80".parse().unwrap());
-        let error = probe(vip).unwrap_err();
-        assert_eq!(error.source.kind(), io::ErrorKind::AddrNotAvailable);
+        let ListenError::Vip { source, .. } = probe(vip).unwrap_err() else { panic!("the VIP") };
+        assert_eq!(source.kind(), io::ErrorKind::AddrNotAvailable);
+        probe_source(vip.1.ip()).unwrap_err();
+        probe_source("127.0.0.1".parse().unwrap()).unwrap();
     }
 }

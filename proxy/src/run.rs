@@ -27,7 +27,7 @@ pub enum RunError {
     /// The state folder cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
-    /// A VIP cannot be listened on.
+    /// A VIP or a source is not to be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// The control server cannot listen.

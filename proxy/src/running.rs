@@ -87,7 +87,7 @@ pub enum ReloadError {
         /// What the file says now.
         wanted: String,
     },
-    /// They are good, and name a VIP that cannot be listened on.
+    /// They are good, and name an address that is not to be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// The log level is none.

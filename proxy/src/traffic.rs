@@ -73,7 +73,7 @@ impl Traffic {
     /// Makes everything ready that `config` needs.
     ///
     /// # Errors
-    /// A VIP cannot be listened on; nothing has changed.
+    /// A VIP or a source is not to be had; nothing has changed.
     pub async fn prepare(&self, config: &Config) -> Result<Prepared, ListenError> {
         let workers = self.workers.lock().await;
         let before = self.shared.services.load();
@@ -88,6 +88,9 @@ impl Traffic {
             if held.iter().all(|held| !held.contains(vip)) {
                 listen::probe(*vip)?;
             }
+        }
+        for source in config.services.iter().flat_map(|service| service.source.each()) {
+            listen::probe_source(*source)?;
         }
         let mut words = Vec::new();
         for held in &held {

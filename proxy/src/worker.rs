@@ -154,7 +154,7 @@ impl Handle {
 }
 
 impl Worker {
-    fn new(index: usize, shared: Arc<Shared>) -> Worker {
+    pub(crate) fn new(index: usize, shared: Arc<Shared>) -> Worker {
         Worker {
             index,
             shared,

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use proxy_api::{FlowId, Side, WayBytes};
+use proxy_api::{FlowId, Protocol, Side, WayBytes};
 use tokio::net::TcpStream;
 
 pub use life::{Event, Life, Way, Ways};
@@ -210,7 +210,9 @@ impl Flow {
         let life = if taken > 0 { life.after(Event::Taken { from, bytes: taken }) } else { life };
         self.life.set(life.after(Event::Given { from, bytes: given }));
         self.last_bytes.set(Some(now));
+        // A datagram that was given is owed by nobody: who would acknowledge it?
         if taken > 0
+            && self.service.config.protocol == Protocol::Tcp
             && let Some(owing) = self.owing.get(from as usize)
         {
             let mut owed = owing.get();

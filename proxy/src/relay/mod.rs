@@ -99,3 +99,6 @@ impl Idle {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests;

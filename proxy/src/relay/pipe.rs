@@ -81,6 +81,12 @@ impl Pipes {
         Some(pipe)
     }
 
+    /// Pipes that were made and are not lent.
+    #[cfg(test)]
+    pub(super) fn free(&self) -> usize {
+        self.stock.borrow().free.len()
+    }
+
     /// Takes one back; with bytes of a flow in it, it cannot be lent again.
     pub(super) fn take_back(&self, pipe: Pipe) {
         let mut stock = self.stock.borrow_mut();
@@ -106,6 +112,6 @@ mod tests {
         let mut used = pipes.lend().unwrap();
         used.bytes = 1;
         pipes.take_back(used);
-        assert_eq!(pipes.stock.borrow().free.len(), PIPES_MAX - 1);
+        assert_eq!(pipes.free(), PIPES_MAX - 1);
     }
 }
