@@ -21,7 +21,6 @@ use guest::flows::plan::{FlowSpec, Mode, Plan};
 use guest::records::check::check_image;
 use guest::settings::{CONTROL_PORT, PORT};
 use lab::host::Host;
-use lab::image::console::{self, Came};
 use lab::sandbox::{Launch, Process};
 use lab::vm::by_hand::{Hand, Moved, move_vm};
 use lab::vm::{Machine, Vm, VmPlan, Watched, ran_twice};
@@ -209,19 +208,15 @@ fn a_vm_moved_by_hand_three_times_stays_whole_and_loses_its_users() {
     let mut again = users(&b.neighbour(1), plan.station);
     again.all_get_answers();
     check_no_error(&again.end());
-    vm.wait_alive(Came::Moving).unwrap();
+    vm.wait_alive().unwrap();
 
     let synced = synced_records(&b.neighbour(1), plan.station);
     let disk = vm.disk();
-    let (last, console) = vm.end().unwrap();
+    let last = vm.end().unwrap();
     let records = check_image(&disk, plan.records_start).unwrap();
     println!("{records}");
     assert!(records.is_one_boot() && !records.torn_tail, "{records}");
     assert!(records.records >= synced, "{records}, and {synced} were told to be on the disk");
-    console::check(&first.source_console, Came::Booting).unwrap();
-    console::check(&second.source_console, Came::Moving).unwrap();
-    console::check(&third.source_console, Came::Moving).unwrap();
-    console::check(&console, Came::Moving).unwrap();
     check_watchers(&[first.source, second.source, third.source, last]);
     check_witnesses(&witnesses.map(|witness| witness.stop().unwrap()));
 }
@@ -242,7 +237,7 @@ fn synced_records(from: &Host, vm: Station) -> u64 {
 fn check_watchers(watched: &[Watched]) {
     watched.iter().for_each(|watched| println!("{watched}"));
     assert_eq!(ran_twice(watched), None);
-    assert!(watched.iter().all(|watched| watched.resets == 0 && !watched.runs.is_empty()));
+    assert!(watched.iter().all(|watched| !watched.runs.is_empty()));
 }
 
 fn check_witnesses(testimonies: &[Testimony]) {

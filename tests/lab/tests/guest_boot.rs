@@ -18,7 +18,6 @@ use guest::records::check::check_image;
 use guest::service::READY;
 use guest::settings::{CONTROL_PORT, PORT};
 use lab::host::Host;
-use lab::image::console::{self, Came};
 use lab::sandbox::{Launch, Process};
 use lab::vm::{Machine, Vm, VmPlan};
 use lab::vm_lock::{self, VmLock};
@@ -151,11 +150,9 @@ fn a_vm_boots_and_serves_a_thousand_checked_flows_records_and_neighbours() {
         let enough = recorded && counters.dirty.pages >= 1000;
         if enough { Ok(counters) } else { Err(format!("{counters:?}")) }
     });
-    vm.wait_alive(Came::Booting).unwrap();
+    vm.wait_alive().unwrap();
     let disk = vm.disk();
-    let (watched, console) = vm.end().unwrap();
-    console::check(&console, Came::Booting).unwrap();
-    assert_eq!(watched.resets, 0, "{watched}");
+    println!("{}", vm.end().unwrap());
     let records = check_image(&disk, vm_plan.records_start).unwrap();
     println!("{records}");
     assert!(records.is_one_boot() && !records.torn_tail, "{records}");

@@ -56,8 +56,6 @@ pub struct Moved {
     pub attempts: u32,
     /// What the source's process did, to its end.
     pub source: Watched,
-    /// All that the source's console has said.
-    pub source_console: String,
 }
 
 /// Moves the VM to `site`. Between finish and start, with the VM standing still at both ends, `gate`
@@ -91,8 +89,8 @@ pub fn move_vm(
         target.monitor.execute("nbd-server-stop", Value::Null)?;
         target.monitor.execute("cont", Value::Null)?;
         let (pause, took) = (stopped.elapsed(), begun.elapsed());
-        let (source, source_console) = source.end()?;
-        let moved = Moved { took, mirror_took, pause, attempts: attempt, source, source_console };
+        let source = source.end()?;
+        let moved = Moved { took, mirror_took, pause, attempts: attempt, source };
         return Ok((target, moved));
     }
     let what = "a stop before the VM switched over by itself".to_owned();

@@ -48,9 +48,23 @@ pub enum VmError {
     /// Its monitor said otherwise.
     #[error(transparent)]
     Qmp(#[from] QmpError),
-    /// Its console says otherwise.
-    #[error(transparent)]
-    Console(#[from] ConsoleFault),
+    /// Its guest is in trouble, or was silent.
+    #[error("the guest of {vm} is not well")]
+    Console {
+        /// The process, by its tap.
+        vm: String,
+        /// What its console shows.
+        #[source]
+        fault: ConsoleFault,
+    },
+    /// Its guest was reset, which a healthy one never is.
+    #[error("the guest of {vm} was reset: {watched}")]
+    Reset {
+        /// The process, by its tap.
+        vm: String,
+        /// All that was seen of it.
+        watched: Watched,
+    },
     /// There is nothing to boot.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -175,6 +189,7 @@ pub struct Vm {
     plan: VmPlan,
     /// Which one of the VM's processes: each has files, tap and name of its own.
     number: u32,
+    came: Came,
     host: Host,
     site: String,
     monitor: Qmp,
@@ -206,9 +221,8 @@ impl Vm {
 
     /// Ends a target that nothing will come to, and its port with it.
     fn abandon(self) -> Result<(), VmError> {
-        let tap = self.tap();
         self.process.kill()?;
-        Ok(self.host.ip_batch(&format!("link del {tap}\n"))?)
+        self.remove_tap()
     }
 
     fn start(plan: &VmPlan, number: u32, site: &Site, begin: Begin) -> Result<Self, VmError> {
@@ -227,7 +241,11 @@ impl Vm {
         let monitor = Qmp::connect(&seen.join("work"))?;
         let watcher = Watcher::start(format!("{tap} at {}", site.name()), &seen.join("watch"))?;
         let site = site.name().to_owned();
-        Ok(Self { plan: plan.clone(), number, host, site, monitor, watcher, process })
+        let came = match begin {
+            Begin::Boot => Came::Booting,
+            Begin::Receive => Came::Moving,
+        };
+        Ok(Self { plan: plan.clone(), number, came, host, site, monitor, watcher, process })
     }
 
     /// What it is.
@@ -271,13 +289,13 @@ impl Vm {
     ///
     /// # Errors
     /// It stays silent, or its console tells of trouble.
-    pub fn wait_alive(&self, came: Came) -> Result<(), VmError> {
+    pub fn wait_alive(&self) -> Result<(), VmError> {
         let until = Instant::now() + ALIVE_MAX;
         loop {
-            match console::check(&self.console()?, came) {
+            match console::check(&self.console()?, self.came) {
                 Ok(()) => return Ok(()),
                 Err(ConsoleFault::NeverAlive) if Instant::now() < until => {}
-                Err(fault) => return Err(fault.into()),
+                Err(fault) => return Err(VmError::Console { vm: self.tap(), fault }),
             }
             thread::sleep(LOOK_INTERVAL);
         }
@@ -289,22 +307,35 @@ impl Vm {
         self.watcher.so_far()
     }
 
-    /// Ends the process, and gives what was seen of it, its console last.
+    /// Ends the process, and gives what was seen of it.
     ///
     /// # Errors
-    /// It does not end, ends in another way, or its console cannot be read.
-    pub fn end(mut self) -> Result<(Watched, String), VmError> {
+    /// It does not end, or ends in another way; its guest was reset, was in trouble or never spoke.
+    pub fn end(mut self) -> Result<Watched, VmError> {
         match self.monitor.execute("quit", Value::Null) {
             // QEMU may be gone before its answer is.
             Ok(_) | Err(QmpError::Ended { .. }) => {}
             Err(other) => return Err(other.into()),
         }
         let status = self.process.wait(END_MAX)?;
+        self.remove_tap()?;
+        let vm = self.tap();
         if !status.success() {
-            return Err(VmError::Crashed { vm: self.tap(), status });
+            return Err(VmError::Crashed { vm, status });
         }
-        let console = self.console()?;
-        Ok((self.watcher.to_the_end(), console))
+        if let Err(fault) = console::check(&self.console()?, self.came) {
+            return Err(VmError::Console { vm, fault });
+        }
+        let watched = self.watcher.to_the_end();
+        if watched.resets > 0 {
+            return Err(VmError::Reset { vm, watched });
+        }
+        Ok(watched)
+    }
+
+    /// A tap without its QEMU would be a link that never carries again.
+    fn remove_tap(&self) -> Result<(), VmError> {
+        Ok(self.host.ip_batch(&format!("link del {}\n", self.tap()))?)
     }
 
     fn tap(&self) -> String {
