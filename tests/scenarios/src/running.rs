@@ -1,5 +1,6 @@
 //! A proxy that runs, and calls to it.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -30,6 +31,14 @@ pub fn program() -> PathBuf {
     lab::programs::path("causeway-proxy").expect("a program of the workspace")
 }
 
+/// A command that the system ends with the test's own thread, should the test be killed.
+#[must_use]
+pub fn bound_to_the_test(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]).arg(program);
+    command
+}
+
 /// A proxy in a house; killed with the value.
 #[derive(Debug)]
 pub struct Running<'h> {
@@ -46,7 +55,7 @@ impl<'h> Running<'h> {
     /// # Panics
     /// It does not become so.
     pub async fn start(house: &'h House) -> Running<'h> {
-        Running::start_as(house, Command::new(program())).await
+        Running::start_as(house, bound_to_the_test(program())).await
     }
 
     /// Like [`Running::start`], by a command that ends in the program: a shell that sets a limit

@@ -48,6 +48,12 @@ const NEEDS: &[Need] = &[
         purpose: "makes namespaces",
     },
     Need {
+        program: "setpriv",
+        package: "util-linux",
+        elsewhere: "util-linux",
+        purpose: "ends programs with the test that started them",
+    },
+    Need {
         program: "qemu-system-x86_64",
         package: "qemu-system-x86",
         elsewhere: "qemu, qemu-kvm or qemu-system-x86",

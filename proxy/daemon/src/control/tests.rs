@@ -129,7 +129,7 @@ async fn a_head_that_does_not_come_ends_the_connection() {
 
 #[tokio::test]
 async fn a_caller_that_takes_nothing_of_its_reply_is_dropped() {
-    let pair = Pair::with(Bounds { unread_ms_max: 300, ..Bounds::default() }).await;
+    let pair = Pair::with(Bounds { unread_ms_max: 1_000, ..Bounds::default() }).await;
     let request = b"GET /large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     let mut takes = pair.connected().await;
     takes.write_all(request).await.unwrap();

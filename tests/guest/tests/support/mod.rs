@@ -27,7 +27,9 @@ pub(crate) struct Guest {
 
 impl Guest {
     pub(crate) fn start(flags: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_causeway-guest"))
+        // It waits for no input whose end it could see: killed with the test that started it.
+        let mut child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_causeway-guest")])
             .args(["serve", "--listen=127.0.0.1,::1", "--port=0", "--control=0"])
             .args(flags)
             .stdout(Stdio::piped())

@@ -3,10 +3,9 @@
 use placement::Role;
 use rustix::process::Signal;
 use scenarios::house::House;
-use scenarios::running::{Running, SOON, program, read_to_end};
+use scenarios::running::{Running, SOON, bound_to_the_test, program, read_to_end};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::process::Command;
 use tokio::time::timeout;
 
 /// As the proxy's control server has them; see `daemon::control::Bounds`.
@@ -110,7 +109,7 @@ async fn one_connection_too_many_is_closed_and_the_others_stay() {
 async fn running_out_of_descriptors_ends_with_the_callers_that_took_them() {
     const DESCRIPTORS: usize = 40;
     let house = House::new();
-    let mut command = Command::new("sh");
+    let mut command = bound_to_the_test("sh");
     let limit = format!("ulimit -n {DESCRIPTORS}; exec \"$0\" \"$@\"");
     command.args(["-c", &limit]).arg(program());
     let mut proxy = Running::start_as(&house, command).await;

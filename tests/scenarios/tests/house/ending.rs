@@ -5,10 +5,9 @@ use std::os::unix::net::UnixDatagram;
 use placement::Role;
 use rustix::process::Signal;
 use scenarios::house::House;
-use scenarios::running::{Running, SOON, program, read_to_end};
+use scenarios::running::{Running, SOON, bound_to_the_test, program, read_to_end};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::process::Command;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
@@ -80,7 +79,7 @@ async fn the_service_manager_is_told_how_far_it_is() {
         let length = manager.recv(&mut word).unwrap();
         String::from_utf8_lossy(&word[..length]).into_owned()
     };
-    let mut command = Command::new(program());
+    let mut command = bound_to_the_test(program());
     command.env("NOTIFY_SOCKET", house.path("notify"));
     let mut proxy = Running::start_as(&house, command).await;
     assert_eq!(heard(), "READY=1");
