@@ -4,7 +4,6 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, BufRead, BufReader};
-use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -101,15 +100,6 @@ impl Accelerator {
     }
 }
 
-/// The host's end of the VM's network card.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Tap {
-    /// A tap that QEMU inherits, opened by whoever owns the VM's port.
-    Inherited(RawFd),
-    /// A persistent tap that QEMU opens by its name.
-    Named(String),
-}
-
 /// How a QEMU begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begin {
@@ -138,8 +128,8 @@ pub struct QemuProcess {
     pub words: Vec<String>,
     /// Its network card's address.
     pub mac: Mac,
-    /// The other end of that.
-    pub tap: Tap,
+    /// The host's end of that: a persistent tap, which QEMU opens by its name.
+    pub tap: String,
     /// Its disk's image, raw.
     pub disk: PathBuf,
     /// Where its console is written.
@@ -193,12 +183,7 @@ impl QemuProcess {
         arguments.two("-blockdev", file);
         arguments.two("-blockdev", "driver=raw,node-name=disk0,file=disk0-file,discard=unmap");
         arguments.two("-device", "virtio-blk-pci,drive=disk0,bus=pcie.0,addr=3");
-        let network = match &self.tap {
-            Tap::Inherited(descriptor) => format!("tap,id=n0,fd={descriptor},vhost=off"),
-            Tap::Named(name) => {
-                format!("tap,id=n0,ifname={name},script=no,downscript=no,vhost=off")
-            }
-        };
+        let network = format!("tap,id=n0,ifname={},script=no,downscript=no,vhost=off", self.tap);
         arguments.two("-netdev", network);
         // Without a boot ROM: its memory would be one more thing to move.
         let card = format!("virtio-net-pci,netdev=n0,mac={},romfile=,bus=pcie.0,addr=2", self.mac);
@@ -296,7 +281,7 @@ mod tests {
             image: GuestImage { kernel: "/t/vmlinuz".into(), initramfs: "/t/i.cpio".into() },
             words: vec!["causeway.port=7".into()],
             mac: Mac([2, 0, 0, 0, 0, 0x1f]),
-            tap: Tap::Named("tap0".into()),
+            tap: "tap0".into(),
             disk: "/t/a,b.img".into(),
             console: "/t/console".into(),
             monitors: vec!["/t/work".into(), "/t/wat,ch".into()],
@@ -331,11 +316,9 @@ mod tests {
     }
 
     #[test]
-    fn a_tap_is_inherited_or_opened_by_name() {
-        let inherited = QemuProcess { tap: Tap::Inherited(7), ..process() };
-        let words = inherited.arguments(Begin::Boot).unwrap();
-        assert!(words.contains(&"tap,id=n0,fd=7,vhost=off".into()));
-        assert!(line(Begin::Boot).contains("tap,id=n0,ifname=tap0,script=no"));
+    fn the_tap_is_opened_by_name_and_no_script_touches_it() {
+        let line = line(Begin::Boot);
+        assert!(line.contains("tap,id=n0,ifname=tap0,script=no,downscript=no"), "{line}");
     }
 
     #[test]

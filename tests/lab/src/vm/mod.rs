@@ -20,7 +20,7 @@ use crate::LabError;
 use crate::host::Host;
 use crate::image::console::{self, Came, ConsoleFault};
 use crate::image::{GuestImage, ImageError};
-use crate::qemu_args::{Accelerator, Begin, Memory, QEMU, QemuArgsError, QemuProcess, Tap};
+use crate::qemu_args::{Accelerator, Begin, Memory, QEMU, QemuArgsError, QemuProcess};
 use crate::qmp::{Qmp, QmpError};
 use crate::sandbox::{Launch, Process};
 use crate::vm_lock::VmLock;
@@ -374,7 +374,7 @@ fn launch(plan: &VmPlan, tap: &str, folder: &Path, begin: Begin) -> Result<Launc
         image: plan.machine.image.clone(),
         words: plan.words(),
         mac: plan.station.mac,
-        tap: Tap::Named(tap.to_owned()),
+        tap: tap.to_owned(),
         disk: folder.join("disk"),
         console: folder.join("console"),
         monitors: vec![folder.join("work"), folder.join("watch")],
