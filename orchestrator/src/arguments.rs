@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use daemon::telemetry::LogFormat;
 use orchestrator::pki::LEAF_DAYS;
 use placement::{Identity, PartName, Role, SiteName};
 
@@ -18,7 +19,52 @@ Examples:
   causeway pki issue --pki pki --site a --role viewer --name grafana --out grafana
       Make papers for something that may look and change nothing.
 
+  causeway agent check --config /etc/causeway/agent.toml
+  causeway agent run --config /etc/causeway/agent.toml
+      Say what a hypervisor host's configuration means; then serve on it.
+
 Exit codes: 0 done; 2 what was asked for cannot be; 1 all else.";
+
+const AGENT: &str = "\
+A first configuration; paths are relative to the file:
+
+  site = \"a\"
+  name = \"hv1\"                      # as in the certificate
+
+  [control]
+  listen = \"192.0.2.3:7402\"
+
+  [identity]                        # `causeway pki issue --role agent` writes these
+  certificate = \"certificate.pem\"
+  key = \"key.pem\"
+  authority = \"ca.pem\"
+
+  [state]
+  folder = \"/var/lib/causeway/agent\"
+
+  [qemu]
+  user = \"causeway-qemu\"            # never root; useradd --system causeway-qemu
+  accelerator = \"kvm\"               # tcg where guests cannot run on the processor
+
+  [folders]
+  disks = \"/var/lib/causeway/disks\"
+  sockets = \"/run/causeway/agent\"   # 0700: monitors, and the ends of a move's channels
+
+  [[image]]                         # what definitions may boot
+  name = \"debian\"
+  kernel = \"/var/lib/causeway/images/vmlinuz\"
+  initramfs = \"/var/lib/causeway/images/initrd\"
+
+  [[network]]                       # what definitions may connect to
+  name = \"app\"
+  bridge = \"br0\"
+  proxy = \"p1\"                      # the proxy whose leg stands on it
+
+The agent needs CAP_NET_ADMIN for taps, and root to start QEMU as its user. VMs outlive
+it: a restarted agent finds them again, and gives up a copy that was under way.
+This version keeps no packets back: it refuses `hold`, and stops without one.
+
+Exit codes: 0 done; 2 usage, configuration or certificates are wrong; 1 all else.";
 
 /// Moves running virtual machines between sites while their users stay connected.
 #[derive(Debug, Parser)]
@@ -33,6 +79,52 @@ pub(crate) enum Command {
     /// Make the certificates that all parts know each other by.
     #[command(subcommand)]
     Pki(Pki),
+    /// Own QEMU and the VMs' ports on this hypervisor host.
+    #[command(subcommand, after_help = AGENT)]
+    Agent(Agent),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Agent {
+    /// Serve until a signal ends it; VMs run on.
+    #[command(after_help = AGENT)]
+    Run(AgentRun),
+    /// Say what a configuration means, or everything that is wrong with it.
+    Check {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AgentRun {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// How the log is written, to stderr.
+    #[arg(long, value_enum, default_value_t = LogAs::Human)]
+    pub(crate) log_format: LogAs,
+    /// How much is logged: error, warn, info, debug or trace; wins over RUST_LOG and the file.
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum LogAs {
+    /// Lines for people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+impl From<LogAs> for LogFormat {
+    fn from(format: LogAs) -> LogFormat {
+        match format {
+            LogAs::Human => LogFormat::Human,
+            LogAs::Json => LogFormat::Json,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,6 @@
 //! `causeway`: the operator's command line, the service behind it, and the agent.
 //!
-//! So far the first thing that an installation needs: [`pki`], which makes the certificates that
-//! all parts of it know each other by.
+//! So far: [`pki`], which makes the certificates that all parts know each other by, and `causeway
+//! agent`, which is the crate `agent`.
 
 pub mod pki;

@@ -83,7 +83,8 @@ pub enum CopyCommand {
     MirrorStart,
     /// Copy memory, while the VM runs and the mirror is in step.
     MemoryStart {
-        /// The pace. A VM that switches over by itself is begun again at half of it.
+        /// The pace. Where the VM switches over by itself, the copy is given up and the VM runs on:
+        /// reserve anew, and begin again at half of it.
         bytes_per_s: u64,
         /// So little may remain for the copy to count as ready: pace times the pause budget.
         remaining_bytes_max: u64,
@@ -142,8 +143,6 @@ pub struct Progress {
     pub memory_done_bytes: u64,
     /// Memory that is still to be carried.
     pub memory_remaining_bytes: u64,
-    /// From 1; one more each time that the VM switched over by itself.
-    pub memory_attempt: u32,
     /// Why it failed.
     pub failure: Option<String>,
 }

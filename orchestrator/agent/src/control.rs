@@ -1,0 +1,239 @@
+//! The agent's API: who may call what, and what then happens.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::control::{
+    Answer, Method, Refusal, Reply, Request, Route, RouteTable, StatusCode, TableError,
+    VIEWER_AND_UP,
+};
+use orchestrator_api::{CopyRequest, OrderRequest, VmList, VmView, path};
+use placement::{Denied, End, Identity, Order, Record, Role, Seat, VmName, rules};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::copy::CopyError;
+use crate::executor::OrderError;
+use crate::qemu::HostError;
+use crate::vm::{Unheard, Vm, VmError, Vms};
+
+/// Who may see one VM; an agent only where the VM's record names it.
+const LOOKERS: &[Role] = &[Role::Viewer, Role::Operator, Role::Orchestrator, Role::Agent];
+/// Who may give orders; an agent only a refusal, as the rules say.
+const ORDERERS: &[Role] = &[Role::Orchestrator, Role::Agent];
+/// Who may copy.
+const COPIERS: &[Role] = &[Role::Orchestrator];
+/// How long a call waits for its command; the command goes on after that, and a repetition gets its
+/// answer.
+const ORDER_MAX: Duration = Duration::from_secs(90);
+
+/// The table.
+///
+/// # Errors
+/// The routes below contradict each other.
+pub(crate) fn routes(vms: &Arc<Vms>) -> Result<RouteTable, TableError> {
+    let table = Table { vms, routes: Vec::new() };
+    table
+        .at(Method::GET, path::VMS, VIEWER_AND_UP, |vms, _| async move {
+            Reply::json(&VmList { vms: vms.all().await })
+        })
+        .at(Method::GET, path::VM, LOOKERS, show)
+        .at(Method::POST, path::ORDERS, ORDERERS, order)
+        .at(Method::POST, path::COPY, COPIERS, copy)
+        .done()
+}
+
+/// The table as it is written: each handler gets the VMs.
+struct Table<'v> {
+    vms: &'v Arc<Vms>,
+    routes: Vec<Route>,
+}
+
+impl Table<'_> {
+    fn at<F, W>(
+        mut self,
+        method: Method,
+        path: &'static str,
+        roles: &'static [Role],
+        handler: F,
+    ) -> Self
+    where
+        F: Fn(Arc<Vms>, Request) -> W + Send + Sync + 'static,
+        W: Future<Output = Answer> + Send + 'static,
+    {
+        let vms = Arc::clone(self.vms);
+        let handler = move |request| handler(Arc::clone(&vms), request);
+        self.routes.push(Route::new(method, path, roles, handler));
+        self
+    }
+
+    fn done(self) -> Result<RouteTable, TableError> {
+        RouteTable::new(self.routes)
+    }
+}
+
+async fn show(vms: Arc<Vms>, request: Request) -> Answer {
+    let name: VmName = request.param("vm")?;
+    let caller = request.caller();
+    let known = vms.get(&name).await.map(|vm| vm.view());
+    let view = known.filter(|view| view.record.epoch != placement::Epoch::NONE);
+    if caller.role == Role::Agent && !view.as_ref().is_some_and(|view| is_end(view, caller)) {
+        return Err(denied(&Denied::Caller { by: caller.clone() }));
+    }
+    Reply::json(&view.ok_or_else(|| unknown(&name))?)
+}
+
+async fn order(vms: Arc<Vms>, request: Request) -> Answer {
+    let asked: OrderRequest = request.json()?;
+    let name = named(&request, &asked.key.vm)?;
+    let by = request.caller().clone();
+    let vm = if by.role == Role::Orchestrator {
+        vms.get_or_begin(&name).await.map_err(|error| unserved(&error))?
+    } else {
+        // Nothing is begun for an agent's word: an unknown VM is none of its business.
+        match vms.get(&name).await {
+            Some(vm) => vm,
+            None => return Err(denied(&denied_by_nothing(name, &by, asked))),
+        }
+    };
+    let answer = vm.order(by, asked).map_err(|error| unheard(&error))?;
+    Reply::json(&settled(answer).await?)
+}
+
+async fn copy(vms: Arc<Vms>, request: Request) -> Answer {
+    let asked: CopyRequest = request.json()?;
+    let name = named(&request, &asked.key.vm)?;
+    let vm: Vm = vms.get(&name).await.ok_or_else(|| unknown(&name))?;
+    let answer = vm.copy(request.caller().clone(), asked).map_err(|error| unheard(&error))?;
+    Reply::json(&settled(answer).await?)
+}
+
+fn named(request: &Request, in_key: &VmName) -> Result<VmName, Refusal> {
+    let name: VmName = request.param("vm")?;
+    if name == *in_key {
+        return Ok(name);
+    }
+    let message = format!("the path names VM {name}, and the key {in_key}");
+    let remedy = "name the same VM in both";
+    Err(Refusal::new(StatusCode::BAD_REQUEST, "key_differs", message, remedy))
+}
+
+async fn settled<T>(
+    answer: oneshot::Receiver<Result<T, OrderError<HostError>>>,
+) -> Result<T, Refusal> {
+    match timeout(ORDER_MAX, answer).await {
+        Ok(Ok(outcome)) => outcome.map_err(|error| refused(&error)),
+        Ok(Err(_)) => Err(unheard(&Unheard::Gone)),
+        Err(_) => {
+            let message = format!("the command is not done after {ORDER_MAX:?}, and goes on");
+            let remedy = "send it again with the same key for its answer";
+            Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, "under_way", message, remedy))
+        }
+    }
+}
+
+/// Whether the record names this agent as an end of any move that it still knows of.
+fn is_end(view: &VmView, by: &Identity) -> bool {
+    let Record { pair, seat, target, .. } = &view.record;
+    let stands_at = |end: &End| end.site == by.site && end.agent == by.name;
+    let sat = match seat {
+        Seat::None => None,
+        Seat::Accepted(incarnation)
+        | Seat::Started { incarnation, .. }
+        | Seat::Released { incarnation, .. }
+        | Seat::Gone { incarnation, .. } => incarnation.from.as_ref(),
+    };
+    let to = match seat {
+        Seat::Released { to, .. } | Seat::Gone { to, .. } => Some(to),
+        Seat::None | Seat::Accepted(_) | Seat::Started { .. } => None,
+    };
+    let claimed = pair.iter().flat_map(|pair| [&pair.from, &pair.to]);
+    let reserved = target.iter().filter_map(|target| target.from.as_ref());
+    claimed.chain(sat).chain(to).chain(reserved).any(stands_at)
+}
+
+/// What the rules say of a VM without a record.
+fn denied_by_nothing(name: VmName, by: &Identity, asked: OrderRequest) -> Denied {
+    let caller = Denied::Caller { by: by.clone() };
+    let end = End {
+        site: by.site.clone(),
+        agent: by.name.clone(),
+        address: ([0, 0, 0, 0], 0).into(),
+        proxy: by.name.clone(),
+    };
+    let facts = placement::Facts { here: end, processes: Vec::new(), lease_ran_out: false };
+    let order = Order { by: by.clone(), command: asked.command };
+    rules::decide(&Record::unknown(name), &facts, &order).err().unwrap_or(caller)
+}
+
+fn unknown(name: &VmName) -> Refusal {
+    let message = format!("this agent has no record of VM {name}");
+    let remedy = "see `GET /v1/vms` for those it has, and ask the agent where the VM runs";
+    Refusal::new(StatusCode::NOT_FOUND, "unknown_vm", message, remedy)
+}
+
+fn unheard(error: &Unheard) -> Refusal {
+    let remedy = "send it again, with the same key";
+    Refusal::caused(StatusCode::SERVICE_UNAVAILABLE, "busy", error, remedy)
+}
+
+fn unserved(error: &VmError) -> Refusal {
+    let remedy = "see to it on the agent's host, and send the order again";
+    Refusal::caused(StatusCode::INTERNAL_SERVER_ERROR, "not_served", error, remedy)
+}
+
+fn refused(error: &OrderError<HostError>) -> Refusal {
+    let conflict = |code| Refusal::caused(StatusCode::CONFLICT, code, error, "see the message");
+    match error {
+        OrderError::Denied(why) => denied(why),
+        OrderError::KeyReused => worded(StatusCode::CONFLICT, "key_reused", &error.to_string()),
+        OrderError::KeyDiffers => {
+            worded(StatusCode::BAD_REQUEST, "key_differs", &error.to_string())
+        }
+        OrderError::NoDefinition => {
+            worded(StatusCode::BAD_REQUEST, "no_definition", &error.to_string())
+        }
+        OrderError::OtherDefinition => {
+            worded(StatusCode::CONFLICT, "other_definition", &error.to_string())
+        }
+        OrderError::Unfit(source) => {
+            worded(StatusCode::UNPROCESSABLE_ENTITY, "unfit", &daemon::with_causes(source))
+        }
+        OrderError::Effect { source: HostError::Copy(CopyError::Phase { .. }), .. } => {
+            conflict("copy_phase")
+        }
+        OrderError::Effect { source: HostError::Copy(CopyError::SwitchedOver), .. } => {
+            conflict("switched_over")
+        }
+        OrderError::Record(_) | OrderError::Effect { .. } | OrderError::Facts(_) => {
+            let remedy = "mend what it names, and send the same order again";
+            Refusal::caused(StatusCode::INTERNAL_SERVER_ERROR, "effect_failed", error, remedy)
+        }
+    }
+}
+
+fn denied(why: &Denied) -> Refusal {
+    let (status, code) = match why {
+        Denied::Caller { .. } => (StatusCode::FORBIDDEN, "caller"),
+        Denied::Older { .. } => (StatusCode::CONFLICT, "older"),
+        Denied::NotClaimed { .. } => (StatusCode::CONFLICT, "not_claimed"),
+        Denied::Owned { .. } => (StatusCode::CONFLICT, "owned"),
+        Denied::GivenBack { .. } => (StatusCode::CONFLICT, "given_back"),
+        Denied::WrongEnd { .. } => (StatusCode::CONFLICT, "wrong_end"),
+        Denied::Ended { .. } => (StatusCode::CONFLICT, "ended"),
+        Denied::Seat { .. } => (StatusCode::CONFLICT, "seat"),
+        Denied::OtherRelease { .. } => (StatusCode::CONFLICT, "other_release"),
+        Denied::Unsure => (StatusCode::CONFLICT, "unsure"),
+        Denied::NoProcess => (StatusCode::CONFLICT, "no_process"),
+        Denied::NotCompleted { .. } => (StatusCode::CONFLICT, "not_completed"),
+        Denied::NotLoaded => (StatusCode::CONFLICT, "not_loaded"),
+        Denied::NoEvidence { .. } => (StatusCode::CONFLICT, "no_evidence"),
+    };
+    worded(status, code, &why.to_string())
+}
+
+/// Our messages say what is wrong, then what to do.
+fn worded(status: StatusCode, code: &'static str, text: &str) -> Refusal {
+    let (message, remedy) = text.rsplit_once("; ").unwrap_or((text, "see the VM's record"));
+    Refusal::new(status, code, message, remedy)
+}
