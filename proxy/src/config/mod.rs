@@ -6,7 +6,7 @@
 //! shutdown_drain_ms = 1000       # how long a stop waits for flows to end by themselves
 //! ```
 //!
-//! [`service`] describes `[[service]]`. Sections of later work (tunnel, networks) join both structs
+//! [`ServiceConfig`] is what `[[service]]` comes to. Sections of later work (tunnel, networks) join both structs
 //! side by side; a file that is good today stays good.
 
 mod service;
