@@ -1,5 +1,7 @@
 //! The proxy's control API: who may call what, and what then happens.
 
+mod channels;
+
 use std::sync::Arc;
 
 use daemon::control::{
@@ -14,6 +16,9 @@ use crate::running::{LoadError, Proxy, ReloadError, seconds};
 
 /// Who may change something.
 const CHANGERS: &[Role] = &[Role::Operator, Role::Orchestrator];
+
+/// Who drives moves.
+const ORCHESTRATOR: &[Role] = &[Role::Orchestrator];
 
 /// The table.
 ///
@@ -52,6 +57,18 @@ pub fn routes(proxy: &Arc<Proxy>) -> Result<RouteTable, TableError> {
         })
         .at(Method::POST, path::FLOW_KILL, CHANGERS, |proxy, request| async move {
             kill(&proxy, &request).await
+        })
+        .at(Method::POST, path::VM_CLAIM, ORCHESTRATOR, |proxy, request| async move {
+            channels::claim(&proxy, &request).await
+        })
+        .at(Method::POST, path::CHANNEL_GRANT, ORCHESTRATOR, |proxy, request| async move {
+            channels::grant(&proxy, &request)
+        })
+        .at(Method::POST, path::CHANNEL_REVOKE, ORCHESTRATOR, |proxy, request| async move {
+            channels::revoke(&proxy, &request)
+        })
+        .at(Method::GET, path::TUNNEL, VIEWER_AND_UP, |proxy, _| async move {
+            Reply::json(&proxy.inter_site().told())
         })
         .done()
 }

@@ -14,9 +14,14 @@ use tokio::sync::oneshot;
 use tokio::task::JoinError;
 
 use crate::control;
+use crate::epochs::Epochs;
+use crate::inter_site::InterSiteError;
 use crate::listen::ListenError;
 use crate::running::{Loaded, Proxy};
 use crate::traffic::Traffic;
+
+/// Descriptors that are no flow's: listeners, pipes, control connections, the log.
+const DESCRIPTORS_BESIDE: u64 = 4_096;
 
 /// Why a proxy did not start, or ended other than asked.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +35,9 @@ pub enum RunError {
     /// A VIP or a source is not to be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// This site's end of the tunnel cannot be used.
+    #[error(transparent)]
+    InterSite(#[from] InterSiteError),
     /// The control server cannot listen.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -52,11 +60,12 @@ pub async fn run(path: PathBuf, loaded: Loaded, telemetry: Telemetry) -> Result<
     let mut signals = Signals::listen()?;
     let notifier = Notifier::from_environment()?;
     let basics = loaded.config.basics.clone();
-    let _state = StateFolder::open(&basics.state_folder)?;
-    descriptors();
+    let state = StateFolder::open(&basics.state_folder)?;
+    let epochs = Epochs::load(&state)?;
+    descriptors(loaded.config.limits.flows_max);
     let traffic = Traffic::start()?;
     let prepared = traffic.prepare(&loaded.config).await?;
-    let proxy = Arc::new(Proxy::new(path, loaded, telemetry, traffic));
+    let proxy = Arc::new(Proxy::start(path, loaded, telemetry, traffic, epochs).await?);
 
     let routes = control::routes(&proxy)?;
     let server = Server::bind(basics.listen, routes, proxy.tls(), Bounds::default()).await?;
@@ -126,15 +135,25 @@ async fn drain(proxy: &Proxy, signals: &mut Signals) -> bool {
         tracing::warn!(left, "flows broken off: they did not end within limits.shutdown_drain_ms");
     }
     traffic.end().await;
+    proxy.inter_site().end().await;
     hurried
 }
 
-/// As many descriptors as the system lets us have: each flow takes two.
-fn descriptors() {
+/// As many descriptors as the system lets us have: each flow takes two. Fewer than `flows_max` flows
+/// need is no reason to serve nobody, and one to say so.
+fn descriptors(flows_max: u64) {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+    let wanted = 2 * flows_max + DESCRIPTORS_BESIDE;
+    if let Some(allowed) = limit.current.filter(|allowed| *allowed < wanted) {
+        tracing::warn!(
+            allowed,
+            wanted,
+            "too few open files for limits.flows_max; raise the one (LimitNOFILE) or lower the other"
+        );
     }
 }
 

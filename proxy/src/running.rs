@@ -16,8 +16,11 @@ use metrics::gauge;
 use placement::Role;
 use rustls::ServerConfig;
 use tokio::sync::Mutex;
+use tunnel::driver::{PeerPlan, Reach};
 
 use crate::config::Config;
+use crate::epochs::Epochs;
+use crate::inter_site::{InterSite, InterSiteError};
 use crate::listen::ListenError;
 use crate::traffic::Traffic;
 
@@ -32,7 +35,7 @@ pub struct Loaded {
     /// What the proxy is told to be.
     pub config: Config,
     /// Who it can prove to be.
-    pub credentials: Credentials,
+    pub credentials: Arc<Credentials>,
 }
 
 /// Why there is nothing to run on.
@@ -56,7 +59,7 @@ impl Loaded {
         let Config { basics, .. } = &config;
         let credentials = Credentials::load(&basics.identity)?;
         credentials.expect(Role::Proxy, &basics.site, &basics.identity)?;
-        Ok(Loaded { config, credentials })
+        Ok(Loaded { config, credentials: Arc::new(credentials) })
     }
 }
 
@@ -111,23 +114,47 @@ pub struct Proxy {
     path: PathBuf,
     snapshot: ArcSwap<Snapshot>,
     tls: Arc<ArcSwap<ServerConfig>>,
+    /// For the tunnel, which makes its own of them at each handshake.
+    credentials: Arc<ArcSwap<Credentials>>,
     telemetry: Telemetry,
     traffic: Traffic,
+    inter_site: InterSite,
     /// One reload at a time, from reading to swapping; else an older file could win. None once the
     /// proxy is ending, or a reload would let clients in again.
     reloading: Mutex<Reloads>,
 }
 
 impl Proxy {
-    /// Takes what was read from `path` as the first generation.
-    #[must_use]
-    pub fn new(path: PathBuf, loaded: Loaded, telemetry: Telemetry, traffic: Traffic) -> Proxy {
+    /// Takes what was read from `path` as the first generation, and starts this site's end of the
+    /// tunnel.
+    ///
+    /// # Errors
+    /// The tunnel's end cannot be started.
+    pub async fn start(
+        path: PathBuf,
+        loaded: Loaded,
+        telemetry: Telemetry,
+        traffic: Traffic,
+        epochs: Epochs,
+    ) -> Result<Proxy, InterSiteError> {
         telemetry.introduce("causeway-proxy", crate::VERSION);
         let tls = Arc::new(ArcSwap::new(loaded.credentials.server_config()));
+        let credentials = Arc::new(ArcSwap::new(Arc::clone(&loaded.credentials)));
+        let own = loaded.credentials.identity();
+        let config = loaded.config.tunnel.as_ref();
+        let inter_site = InterSite::start(config, own, Arc::clone(&credentials), epochs).await?;
         let snapshot = Snapshot { generation: 1, loaded };
         tell(&snapshot);
-        let snapshot = ArcSwap::from_pointee(snapshot);
-        Proxy { path, snapshot, tls, telemetry, traffic, reloading: Mutex::new(Reloads::Allowed) }
+        Ok(Proxy {
+            path,
+            snapshot: ArcSwap::from_pointee(snapshot),
+            tls,
+            credentials,
+            telemetry,
+            traffic,
+            inter_site,
+            reloading: Mutex::new(Reloads::Allowed),
+        })
     }
 
     /// What it runs on now.
@@ -146,6 +173,12 @@ impl Proxy {
     #[must_use]
     pub fn traffic(&self) -> &Traffic {
         &self.traffic
+    }
+
+    /// Its end of the tunnel, and what it remembers of epochs.
+    #[must_use]
+    pub fn inter_site(&self) -> &InterSite {
+        &self.inter_site
     }
 
     /// The server's side of TLS, always of the newest generation.
@@ -181,6 +214,10 @@ impl Proxy {
         let generation = running.generation + 1;
         self.traffic.commit(prepared).await;
         self.tls.store(loaded.credentials.server_config());
+        self.credentials.store(Arc::clone(&loaded.credentials));
+        if let Some(tunnel) = &loaded.config.tunnel {
+            self.inter_site.permit(tunnel.permits.clone());
+        }
         let snapshot = Arc::new(Snapshot { generation, loaded });
         tell(&snapshot);
         self.snapshot.store(snapshot);
@@ -196,6 +233,7 @@ fn same(running: &Loaded, wanted: &Loaded) -> Result<(), ReloadError> {
             ("control.listen", basics.listen.to_string()),
             ("the identity in identity.certificate", loaded.credentials.identity().to_string()),
             ("state.folder", basics.state_folder.display().to_string()),
+            ("[tunnel], but for its permits,", tunnel_but_for_permits(&loaded.config)),
         ]
     };
     for ((field, running), (_, wanted)) in fixed(running).into_iter().zip(fixed(wanted)) {
@@ -204,6 +242,17 @@ fn same(running: &Loaded, wanted: &Loaded) -> Result<(), ReloadError> {
         }
     }
     Ok(())
+}
+
+fn tunnel_but_for_permits(config: &Config) -> String {
+    let Some(tunnel) = &config.tunnel else { return "none".to_owned() };
+    let listen = tunnel.listen.map_or("nowhere".to_owned(), |listen| listen.to_string());
+    let peer = |peer: &PeerPlan| match peer.reach {
+        Reach::Dial(address) => format!("{} at {address}", peer.identity),
+        Reach::Await => format!("{} that dials", peer.identity),
+    };
+    let peers: Vec<String> = tunnel.peers.iter().map(peer).collect();
+    format!("listening on {listen}, {}, {}", tunnel.entrances.display(), peers.join(", "))
 }
 
 /// Makes a new generation known to whoever watches.

@@ -6,8 +6,9 @@
 //! shutdown_drain_ms = 1000       # how long a stop waits for flows to end by themselves
 //! ```
 //!
-//! [`ServiceConfig`] is what `[[service]]` comes to. Sections of later work (tunnel, networks) join both structs
-//! side by side; a file that is good today stays good.
+//! [`ServiceConfig`] is what `[[service]]` comes to. Sections of later work (tunnel, networks) join
+//! both structs side by side; a file that is good today stays good. A service manager must grant a
+//! stop more than `shutdown_drain_ms` (systemd: `TimeoutStopSec`).
 
 mod service;
 
@@ -27,6 +28,8 @@ pub use self::service::{
     WhenAllDown,
 };
 use self::service::{WrittenService, bounded};
+use self::tunnel::WrittenTunnel;
+pub use self::tunnel::{PEERS_MAX, PERMITS_MAX, TunnelConfig};
 
 const FLOWS_MAX_DEFAULT: u64 = 200_000;
 const FLOWS_MAX: RangeInclusive<u64> = 1..=10_000_000;
@@ -46,6 +49,7 @@ struct Written {
     limits: WrittenLimits,
     #[serde(default)]
     service: Vec<WrittenService>,
+    tunnel: Option<WrittenTunnel>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -64,6 +68,8 @@ pub struct Config {
     pub limits: Limits,
     /// What it serves; none is allowed.
     pub services: Vec<ServiceConfig>,
+    /// Its end of the tunnel, if it has one.
+    pub tunnel: Option<TunnelConfig>,
 }
 
 /// Bounds over all services.
@@ -86,11 +92,12 @@ impl Config {
 }
 
 fn check(written: Written, problems: &mut Problems<'_>) -> Result<Config, Told> {
-    let Written { site, control, identity, state, log, limits, service } = written;
+    let Written { site, control, identity, state, log, limits, service, tunnel } = written;
     let basics = Basics::check(&site, &control, &identity, &state, &log, problems);
     let limits = check_limits(&limits, problems);
     let services = service::check_all(&service, problems);
-    Ok(Config { basics: basics?, limits: limits?, services: services? })
+    let tunnel = tunnel.as_ref().map(|tunnel| tunnel::check(tunnel, problems)).transpose();
+    Ok(Config { basics: basics?, limits: limits?, services: services?, tunnel: tunnel? })
 }
 
 fn check_limits(written: &WrittenLimits, problems: &mut Problems<'_>) -> Result<Limits, Told> {

@@ -1,0 +1,211 @@
+//! This site's end of the tunnel, as the proxy runs it: started from the configuration, granted
+//! channels over the control API, told of every claim.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use daemon::identity::{Credentials, peer_identity};
+use placement::{Authority, Identity, Owner, VmName};
+use proxy_api::{Tunnel as Told, TunnelChannel, TunnelPeer};
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, ServerConfig};
+use tokio::net::TcpListener;
+use tunnel::driver::{self, ChannelError, ChannelOptions, StartError, TunnelPlan};
+use tunnel::protocol::bounds::Limits;
+use tunnel::protocol::channel::Grant;
+use tunnel::protocol::permits::Permits;
+
+use crate::config::TunnelConfig;
+use crate::epochs::{EpochError, Epochs};
+
+/// Why the tunnel's end does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum InterSiteError {
+    /// Its address is not to be had.
+    #[error("tunnel.listen {address}: cannot be used; choose an address of this host that is free")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Its plan makes no sense.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// Why a channel is not granted.
+#[derive(Debug, thiserror::Error)]
+pub enum GrantError {
+    /// No tunnel is configured.
+    #[error("this proxy has no tunnel; configure [tunnel]")]
+    NoTunnel,
+    /// The move's epoch is not the standing claim's.
+    #[error(transparent)]
+    Epoch(#[from] EpochError),
+    /// The tunnel does not take it.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+}
+
+/// The tunnel's end, and the epochs that its grants go by.
+pub struct InterSite {
+    epochs: Epochs,
+    /// None where none is configured, and once the proxy is ending.
+    tunnel: Mutex<Option<driver::Tunnel>>,
+}
+
+impl InterSite {
+    /// Starts the tunnel's end, if one is configured. Peers are dialled from now on.
+    ///
+    /// # Errors
+    /// Its address or folder cannot be used.
+    pub async fn start(
+        config: Option<&TunnelConfig>,
+        own: &Identity,
+        credentials: Arc<ArcSwap<Credentials>>,
+        epochs: Epochs,
+    ) -> Result<InterSite, InterSiteError> {
+        let Some(config) = config else {
+            return Ok(InterSite { epochs, tunnel: Mutex::new(None) });
+        };
+        let listener = match config.listen {
+            Some(address) => {
+                let bound = TcpListener::bind(address).await;
+                Some(bound.map_err(|source| InterSiteError::Listen { address, source })?)
+            }
+            None => None,
+        };
+        let plan = TunnelPlan {
+            own: own.clone(),
+            peers: config.peers.clone(),
+            permits: config.permits.clone(),
+            entrances: config.entrances.clone(),
+            limits: Limits::default(),
+            credentials: Arc::new(Papers(credentials)),
+        };
+        let tunnel = driver::Tunnel::start(plan, listener, epochs.marks())?;
+        Ok(InterSite { epochs, tunnel: Mutex::new(Some(tunnel)) })
+    }
+
+    /// Takes a claim of a VM; channels of earlier moves end.
+    ///
+    /// # Errors
+    /// It is over, or somebody else's, or cannot be kept.
+    pub async fn claim(
+        &self,
+        vm: &VmName,
+        authority: &Authority,
+    ) -> Result<placement::Watermark, EpochError> {
+        let mark = self.epochs.claim(vm.clone(), authority.clone()).await?;
+        if let Some(tunnel) = &*self.tunnel()
+            && let Err(error) = tunnel.seen(vm, authority)
+        {
+            // Only a later claim, taken meanwhile, can have come before this one.
+            tracing::warn!(%vm, %error, "a claim came too late for the tunnel");
+        }
+        Ok(mark)
+    }
+
+    /// Grants a channel under the standing claim; gives its socket, where connections enter here.
+    ///
+    /// # Errors
+    /// Every [`GrantError`].
+    pub fn grant(
+        &self,
+        grant: &Grant,
+        owner: &Owner,
+        compress: bool,
+    ) -> Result<Option<PathBuf>, GrantError> {
+        let tunnel = self.tunnel();
+        let tunnel = tunnel.as_ref().ok_or(GrantError::NoTunnel)?;
+        let authority = Authority { epoch: grant.epoch, owner: owner.clone() };
+        self.epochs.admit(&grant.vm, &authority)?;
+        let options = ChannelOptions { compress, wanted: None };
+        Ok(tunnel.grant(grant, owner, &options)?)
+    }
+
+    /// Takes a grant back, under the standing claim; false if there was none.
+    ///
+    /// # Errors
+    /// Every [`GrantError`] but the last.
+    pub fn revoke(&self, grant: &Grant, owner: &Owner) -> Result<bool, GrantError> {
+        let tunnel = self.tunnel();
+        let tunnel = tunnel.as_ref().ok_or(GrantError::NoTunnel)?;
+        let authority = Authority { epoch: grant.epoch, owner: owner.clone() };
+        self.epochs.admit(&grant.vm, &authority)?;
+        Ok(tunnel.revoke(grant))
+    }
+
+    /// Peers may reach this from now on, and nothing else.
+    pub fn permit(&self, permits: Permits) {
+        if let Some(tunnel) = &*self.tunnel() {
+            tunnel.permit(permits);
+        }
+    }
+
+    /// Every peer and channel; none where no tunnel is configured.
+    #[must_use]
+    pub fn told(&self) -> Told {
+        let peers = self.tunnel().as_ref().map(|tunnel| tunnel.status().peers).unwrap_or_default();
+        Told { peers: peers.iter().map(peer).collect() }
+    }
+
+    /// Ends in order: streams are reset at both ends, then the connections.
+    pub async fn end(&self) {
+        let tunnel = self.tunnel().take();
+        if let Some(tunnel) = tunnel {
+            tunnel.stop().await;
+        }
+    }
+
+    fn tunnel(&self) -> MutexGuard<'_, Option<driver::Tunnel>> {
+        self.tunnel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for InterSite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InterSite").field("epochs", &self.epochs).finish_non_exhaustive()
+    }
+}
+
+fn peer(status: &driver::PeerStatus) -> TunnelPeer {
+    let channel = |channel: &driver::ChannelStatus| TunnelChannel {
+        vm: channel.grant.vm.clone(),
+        epoch: channel.grant.epoch,
+        channel: channel.grant.channel.to_string(),
+        from: channel.grant.from.clone(),
+        to: channel.grant.to.clone(),
+        streams: channel.streams,
+        resets: channel.resets,
+    };
+    TunnelPeer {
+        identity: status.identity.clone(),
+        is_connected: status.is_connected,
+        bulk_connected: status.bulk_connected,
+        rtt_us: status.rtt_us,
+        channels: status.channels.iter().map(channel).collect(),
+    }
+}
+
+/// The proxy's certificates, as they are at the moment of each handshake.
+struct Papers(Arc<ArcSwap<Credentials>>);
+
+impl driver::Credentials for Papers {
+    fn client(&self, peer: &Identity) -> Arc<ClientConfig> {
+        self.0.load().client_config(peer.clone())
+    }
+
+    fn server(&self) -> Arc<ServerConfig> {
+        self.0.load().server_config()
+    }
+
+    fn identity(&self, chain: &[CertificateDer<'_>]) -> Result<Identity, String> {
+        let own = chain.first().ok_or_else(|| "no certificate was shown".to_owned())?;
+        peer_identity(own).map_err(|error| daemon::with_causes(&error))
+    }
+}
