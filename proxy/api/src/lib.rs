@@ -7,6 +7,7 @@
 mod client;
 mod flow;
 mod service;
+mod tunnel;
 
 use placement::Identity;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,9 @@ pub use flow::{
     Killed, Protocol, Side, StateFilter, WayBytes,
 };
 pub use service::{Backend, BackendAddress, Drained, Health, RefusedFor, Service, Services};
+pub use tunnel::{
+    ChannelGranted, ChannelRevoked, Claim, Claimed, GrantChannel, Tunnel, TunnelChannel, TunnelPeer,
+};
 
 /// Where each call goes; the server's table and the client read them here.
 pub mod path {
@@ -44,6 +48,16 @@ pub mod path {
     pub const FLOW: &str = "/v1/flows/{flow}";
     /// `POST`, operator and orchestrator: [`Killed`](super::Killed). Both peers see a RST.
     pub const FLOW_KILL: &str = "/v1/flows/{flow}/kill";
+    /// `POST` of a [`Claim`](super::Claim), orchestrator: [`Claimed`](super::Claimed).
+    pub const VM_CLAIM: &str = "/v1/vms/{vm}/claim";
+    /// `POST` of a [`GrantChannel`](super::GrantChannel), orchestrator:
+    /// [`ChannelGranted`](super::ChannelGranted).
+    pub const CHANNEL_GRANT: &str = "/v1/vms/{vm}/channels/{channel}/grant";
+    /// `POST` of a [`GrantChannel`](super::GrantChannel), orchestrator:
+    /// [`ChannelRevoked`](super::ChannelRevoked).
+    pub const CHANNEL_REVOKE: &str = "/v1/vms/{vm}/channels/{channel}/revoke";
+    /// `GET`, viewer and up: [`Tunnel`](super::Tunnel).
+    pub const TUNNEL: &str = "/v1/tunnel";
 }
 
 /// How a proxy is.

@@ -6,11 +6,12 @@
 //! shutdown_drain_ms = 1000       # how long a stop waits for flows to end by themselves
 //! ```
 //!
-//! [`ServiceConfig`] is what `[[service]]` comes to. Sections of later work (tunnel, networks) join
-//! both structs side by side; a file that is good today stays good. A service manager must grant a
+//! [`ServiceConfig`] is what `[[service]]` comes to, [`TunnelConfig`] what `[tunnel]` does. Sections of
+//! later work (networks) join both structs side by side; a file that is good today stays good. A service manager must grant a
 //! stop more than `shutdown_drain_ms` (systemd: `TimeoutStopSec`).
 
 mod service;
+mod tunnel;
 
 use std::ops::RangeInclusive;
 use std::path::Path;

@@ -77,7 +77,9 @@ pub(super) fn check(
     let listen = written.listen.as_ref().map(|text| address("tunnel.listen", text, problems));
     let listen = listen.transpose();
     let entrances = match written.entrances.get_ref().as_str() {
-        "" => Err(problems.at(written.entrances.span(), "tunnel.entrances", "is empty; write a path")),
+        "" => {
+            Err(problems.at(written.entrances.span(), "tunnel.entrances", "is empty; write a path"))
+        }
         path => Ok(beside(problems.path(), Path::new(path))),
     };
     let peers = peers(written, problems);
@@ -118,11 +120,11 @@ fn check_peer(
         return wrong("is named twice; name each proxy once");
     }
     let reach = match &written.dial {
-        Some(dial) => {
-            Reach::Dial(address(&format!("tunnel.peer.{number}.dial"), dial, problems)?)
-        }
+        Some(dial) => Reach::Dial(address(&format!("tunnel.peer.{number}.dial"), dial, problems)?),
         None if listens => Reach::Await,
-        None => return wrong("neither is dialled nor can dial us; give its 'dial', or tunnel.listen"),
+        None => {
+            return wrong("neither is dialled nor can dial us; give its 'dial', or tunnel.listen");
+        }
     };
     Ok(PeerPlan { identity, reach })
 }

@@ -1,0 +1,93 @@
+//! Claims, channels and the tunnel, as they are told over the control API.
+
+use std::path::PathBuf;
+
+use placement::{Authority, Epoch, Identity, SiteName, VmName};
+use serde::{Deserialize, Serialize};
+
+/// A claim of a VM for one move.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// The next epoch and its owner.
+    pub authority: Authority,
+}
+
+/// A claim that was taken, and is on the proxy's disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claimed {
+    /// The highest epoch that the proxy has seen.
+    pub epoch: Epoch,
+    /// The highest that has ended there.
+    pub ended: Epoch,
+}
+
+/// The right to use a channel in one move. Both ends need it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrantChannel {
+    /// The standing claim's.
+    pub authority: Authority,
+    /// Where hypervisors connect to it.
+    pub from: SiteName,
+    /// Where it is dialled out.
+    pub to: SiteName,
+    /// Its bytes are worth compressing.
+    #[serde(default)]
+    pub compress: bool,
+}
+
+/// A channel that was granted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelGranted {
+    /// The socket to connect to; only where hypervisors connect.
+    pub entrance: Option<PathBuf>,
+}
+
+/// The end of a channel's grant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelRevoked {
+    /// Whether there was one.
+    pub was_granted: bool,
+}
+
+/// The tunnel's end here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tunnel {
+    /// Every configured peer.
+    pub peers: Vec<TunnelPeer>,
+}
+
+/// Another proxy, as seen from here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelPeer {
+    /// Who.
+    pub identity: Identity,
+    /// Its control connection stands.
+    pub is_connected: bool,
+    /// Bulk connections that stand.
+    pub bulk_connected: u8,
+    /// The last round trip, in microseconds.
+    pub rtt_us: Option<u64>,
+    /// Its channels that have, or had, a stream.
+    pub channels: Vec<TunnelChannel>,
+}
+
+/// A channel with a peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelChannel {
+    /// Whose move.
+    pub vm: VmName,
+    /// Which move.
+    pub epoch: Epoch,
+    /// Its name.
+    pub channel: String,
+    /// Where connections enter.
+    pub from: SiteName,
+    /// Where they leave.
+    pub to: SiteName,
+    /// Streams that are not over.
+    pub streams: u64,
+    /// Streams that were cut off.
+    pub resets: u64,
+}
