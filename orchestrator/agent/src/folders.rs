@@ -24,6 +24,9 @@ use crate::config::User;
 /// Longest path of a unix socket, in bytes.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
+/// So much of QEMU's log goes into an error.
+const COMPLAINT_BYTES_MAX: usize = 400;
+
 /// Why files are not as they should be.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
@@ -265,6 +268,14 @@ impl ProcessFolder {
         options.open(&path).map_err(failed(&path, "opened"))
     }
 
+    /// The last that QEMU complained of.
+    #[must_use]
+    pub fn complaint(&self) -> String {
+        let text = fs::read(self.path.join("qemu.log")).unwrap_or_default();
+        let from = text.len().saturating_sub(COMPLAINT_BYTES_MAX);
+        String::from_utf8_lossy(text.get(from..).unwrap_or_default()).trim().to_owned()
+    }
+
     /// Whether the disks are a target's that never ran.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
@@ -327,6 +338,14 @@ fn failed<'p>(path: &'p Path, action: &'static str) -> impl FnOnce(io::Error) ->
 }
 
 fn make_folder(path: &Path, mode: u32) -> Result<(), FolderError> {
+    // QEMU's user must get through what lies above.
+    if let Some(above) = path.parent() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(above)
+            .map_err(failed(above, "made"))?;
+    }
     DirBuilder::new().recursive(true).mode(mode).create(path).map_err(failed(path, "made"))?;
     // Whatever the process's own mask took away.
     let wanted = Permissions::from_mode(mode);

@@ -105,15 +105,7 @@ struct Memory {
 impl Copy {
     /// Begins to mirror the disks.
     pub(crate) fn start(source: Source, epoch: Epoch) -> Copy {
-        let progress = watch::Sender::new(Progress {
-            epoch,
-            phase: Phase::Mirroring,
-            disk_bytes: 0,
-            disk_done_bytes: 0,
-            memory_done_bytes: 0,
-            memory_remaining_bytes: 0,
-            failure: None,
-        });
+        let progress = watch::Sender::new(nothing_done(epoch, Phase::Mirroring));
         let mut copy = Copy { source, progress, task: None, memory: None, is_stopped: false };
         let (source, progress) = (copy.source.clone(), copy.progress.clone());
         copy.run(async move { mirror::run(&source, &progress).await });
@@ -242,6 +234,23 @@ impl Copy {
 impl Drop for Copy {
     fn drop(&mut self) {
         self.end_task();
+    }
+}
+
+/// What is said of a copy of which nothing is known but that it was given up.
+pub(crate) fn cancelled(epoch: Epoch) -> Progress {
+    nothing_done(epoch, Phase::Cancelled)
+}
+
+fn nothing_done(epoch: Epoch, phase: Phase) -> Progress {
+    Progress {
+        epoch,
+        phase,
+        disk_bytes: 0,
+        disk_done_bytes: 0,
+        memory_done_bytes: 0,
+        memory_remaining_bytes: 0,
+        failure: None,
     }
 }
 

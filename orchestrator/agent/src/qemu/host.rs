@@ -50,6 +50,15 @@ pub enum HostError {
         #[source]
         source: io::Error,
     },
+    /// It was started, and cannot be reached; it was ended.
+    #[error("QEMU does not come up; it says: {complaint}")]
+    NotUp {
+        /// The end of its log.
+        complaint: String,
+        /// How that showed.
+        #[source]
+        source: Box<HostError>,
+    },
     /// Files.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -190,6 +199,9 @@ impl QemuHost {
         if let CopyCommand::MirrorStart = command {
             self.start_copy(kept).await?;
         }
+        if let (CopyCommand::Cancel, None) = (command, &self.copy) {
+            return self.cancel_unknown(kept).await;
+        }
         let none = || CopyError::Phase { found: "not begun".to_owned(), wanted: "mirroring" };
         let copy = self.copy.as_mut().filter(|copy| copy.progress().epoch == epoch);
         let copy = copy.ok_or_else(none)?;
@@ -202,6 +214,16 @@ impl QemuHost {
             CopyCommand::Cancel => copy.cancel().await?,
         }
         Ok(copy.progress())
+    }
+
+    /// A copy that an earlier agent drove, if any, is ended; of its progress nothing is known.
+    async fn cancel_unknown(&mut self, kept: &Kept) -> Result<Progress, HostError> {
+        if let Some(made_by) = kept.record.seat.incarnation().map(|seat| seat.made_by.clone())
+            && self.has(&made_by)
+        {
+            copy::cancel(&self.monitors(&made_by, kept).await?, false).await?;
+        }
+        Ok(copy::cancelled(kept.record.epoch))
     }
 
     async fn start_copy(&mut self, kept: &Kept) -> Result<(), HostError> {
@@ -437,7 +459,12 @@ impl QemuHost {
         let process = Process::started(made_by.clone(), child).map_err(system("held"))?;
         tracing::info!(vm = %self.vm, pid = process.pid, made_by = %made_by, ?begin, "process started");
         self.processes.push(process);
-        self.monitors(made_by, kept).await?;
+        if let Err(error) = self.monitors(made_by, kept).await {
+            // A process that nobody can reach must not stay: it would count as one that may run.
+            self.kill(made_by).await?;
+            let complaint = folder.complaint();
+            return Err(HostError::NotUp { complaint, source: Box::new(error) });
+        }
         Ok(())
     }
 

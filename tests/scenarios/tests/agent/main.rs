@@ -1,0 +1,9 @@
+//! `causeway agent`, asked directly: what it refuses, and a real VM that it boots, copies, gives up,
+//! moves and forgets, order by order.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+mod asking;
+mod crew;
+mod refusals;
+mod relay;
+mod whole_move;
