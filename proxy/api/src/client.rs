@@ -10,13 +10,14 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use placement::PartName;
+use placement::{PartName, VmName};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
-    Drained, Flow, FlowId, FlowPage, FlowQuery, Killed, Refusal, RefusalBody, Reloaded, Services,
-    Status, path,
+    ChannelGranted, ChannelRevoked, Claim, Claimed, Drained, Flow, FlowId, FlowPage, FlowQuery,
+    GrantChannel, Killed, Refusal, RefusalBody, Reloaded, Services, Status, Tunnel, path,
 };
 
 /// Longest answer that is read; metrics of many services are the longest.
@@ -93,7 +94,7 @@ impl Client {
     /// # Errors
     /// See [`CallError`].
     pub async fn metrics(&mut self) -> Result<String, CallError> {
-        let (status, body) = self.exchange(Method::GET, path::METRICS).await?;
+        let (status, body) = self.exchange(Method::GET, path::METRICS, Bytes::new()).await?;
         String::from_utf8(body.into()).map_err(|error| unintelligible(status, &error))
     }
 
@@ -156,12 +157,66 @@ impl Client {
         self.call(Method::POST, &filled(path, &[service, backend])).await
     }
 
+    /// Claims a VM for one move.
+    ///
+    /// # Errors
+    /// See [`CallError`]; among them, that the epoch is over or somebody else's.
+    pub async fn claim(&mut self, vm: &VmName, claim: &Claim) -> Result<Claimed, CallError> {
+        self.say(&filled(path::VM_CLAIM, &[vm]), claim).await
+    }
+
+    /// Grants a channel of a move.
+    ///
+    /// # Errors
+    /// See [`CallError`]; among them, that the move is not the one that is claimed.
+    pub async fn grant_channel(
+        &mut self,
+        vm: &VmName,
+        channel: &PartName,
+        grant: &GrantChannel,
+    ) -> Result<ChannelGranted, CallError> {
+        self.say(&filled(path::CHANNEL_GRANT, &[vm, channel]), grant).await
+    }
+
+    /// Takes a channel's grant back; its streams are reset at both ends.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn revoke_channel(
+        &mut self,
+        vm: &VmName,
+        channel: &PartName,
+        grant: &GrantChannel,
+    ) -> Result<ChannelRevoked, CallError> {
+        self.say(&filled(path::CHANNEL_REVOKE, &[vm, channel]), grant).await
+    }
+
+    /// The tunnel's end there.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn tunnel(&mut self) -> Result<Tunnel, CallError> {
+        self.call(Method::GET, path::TUNNEL).await
+    }
+
+    /// `POST` of `said` as JSON.
+    async fn say<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        said: &impl Serialize,
+    ) -> Result<T, CallError> {
+        let said = serde_json::to_vec(said)
+            .map_err(|error| unintelligible(StatusCode::BAD_REQUEST, &error))?;
+        let (status, body) = self.exchange(Method::POST, path, said.into()).await?;
+        serde_json::from_slice(&body).map_err(|error| unintelligible(status, &error))
+    }
+
     async fn call<T: DeserializeOwned>(
         &mut self,
         method: Method,
         path: &str,
     ) -> Result<T, CallError> {
-        let (status, body) = self.exchange(method, path).await?;
+        let (status, body) = self.exchange(method, path, Bytes::new()).await?;
         serde_json::from_slice(&body).map_err(|error| unintelligible(status, &error))
     }
 
@@ -170,8 +225,9 @@ impl Client {
         &mut self,
         method: Method,
         path: &str,
+        said: Bytes,
     ) -> Result<(StatusCode, Bytes), CallError> {
-        let mut request = Request::new(Full::default());
+        let mut request = Request::new(Full::new(said));
         *request.method_mut() = method;
         *request.uri_mut() = hyper::Uri::try_from(path)
             .map_err(|error| unintelligible(StatusCode::BAD_REQUEST, &error))?;

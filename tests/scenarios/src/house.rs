@@ -73,7 +73,15 @@ impl House {
     /// # Panics
     /// The disk is full.
     pub fn configure(&self, text: &str) {
-        fs::write(self.path("proxy.toml"), text).expect("a configuration on disk");
+        self.configure_as("proxy.toml", text);
+    }
+
+    /// Writes the configuration of another proxy in this house.
+    ///
+    /// # Panics
+    /// The disk is full.
+    pub fn configure_as(&self, file: &str, text: &str) {
+        fs::write(self.path(file), text).expect("a configuration on disk");
     }
 
     /// Runs `causeway` in the house, to its end.
@@ -99,8 +107,16 @@ impl House {
     /// # Panics
     /// It refused.
     pub fn issue(&self, out: &str, role: Role, name: &str, days: u32) {
+        self.issue_at("a", out, role, name, days);
+    }
+
+    /// Has `causeway pki` make a bundle for another site in a new folder.
+    ///
+    /// # Panics
+    /// It refused.
+    pub fn issue_at(&self, site: &str, out: &str, role: Role, name: &str, days: u32) {
         let (role, days) = (role.as_str(), days.to_string());
-        let what = ["--site", "a", "--role", role, "--name", name, "--days", &days];
+        let what = ["--site", site, "--role", role, "--name", name, "--days", &days];
         let where_to = ["pki", "issue", "--pki", "pki", "--out", out];
         self.causeway(&[&where_to[..], &what[..]].concat()).sound();
     }

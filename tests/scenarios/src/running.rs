@@ -43,6 +43,7 @@ pub fn bound_to_the_test(program: impl AsRef<OsStr>) -> Command {
 #[derive(Debug)]
 pub struct Running<'h> {
     house: &'h House,
+    identity: Identity,
     child: Child,
     events: Lines<BufReader<ChildStderr>>,
     /// Where its control server listens.
@@ -63,15 +64,29 @@ impl<'h> Running<'h> {
     ///
     /// # Panics
     /// It does not become ready.
-    pub async fn start_as(house: &'h House, mut command: Command) -> Running<'h> {
-        command.args(["run", "--config"]).arg(house.path("proxy.toml"));
+    pub async fn start_as(house: &'h House, command: Command) -> Running<'h> {
+        Running::start_another(house, "proxy.toml", house.proxy(), command).await
+    }
+
+    /// Like [`Running::start_as`], for another proxy in the house: its configuration, and who it
+    /// is.
+    ///
+    /// # Panics
+    /// It does not become ready.
+    pub async fn start_another(
+        house: &'h House,
+        config: &str,
+        identity: Identity,
+        mut command: Command,
+    ) -> Running<'h> {
+        command.args(["run", "--config"]).arg(house.path(config));
         command.args(["--log-format", "json"]).env_remove("RUST_LOG");
         command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().expect("the proxy starts");
         let stderr = child.stderr.take().expect("stderr is piped");
         let events = BufReader::new(stderr).lines();
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut running = Running { house, child, events, address };
+        let mut running = Running { house, identity, child, events, address };
         let ready = running.event("ready").await;
         running.address = ready["address"].as_str().expect("an address").parse().expect("one");
         running
@@ -133,7 +148,7 @@ impl<'h> Running<'h> {
     /// None comes about.
     pub async fn connected(&self, role: Role) -> TlsStream<TcpStream> {
         let papers = self.house.papers(role);
-        self.connect(&papers, &self.house.proxy()).await.expect("papers in order are admitted")
+        self.connect(&papers, &self.identity).await.expect("papers in order are admitted")
     }
 
     /// A TLS connection with these papers, to a proxy that is expected to be `expected`.
@@ -178,7 +193,14 @@ impl<'h> Running<'h> {
         self.asked(role, async |client| client.reload().await).await
     }
 
-    async fn asked<T>(
+    /// Calls it as a caller with this role, over a connection of its own.
+    ///
+    /// # Errors
+    /// As the client says.
+    ///
+    /// # Panics
+    /// It does not answer.
+    pub async fn asked<T>(
         &self,
         role: Role,
         call: impl AsyncFnOnce(&mut Client) -> Result<T, CallError>,

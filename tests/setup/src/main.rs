@@ -15,7 +15,7 @@ Prepares this machine, then builds and runs Causeway.
 Usage: cargo verify [--deep] [--yes] [--prepare-only]
 
   cargo verify      formatting, lints and every test, once
-      --deep        the matrices whole, and the dependency policy (over an hour)
+      --deep        longer random walks, and the dependency policy (some 20 minutes more)
       --yes         install what is missing without asking
       --prepare-only
                     install and fetch, build and run nothing

@@ -1,4 +1,4 @@
-//! `cargo verify`: formatting, lints, every test, once; with `--deep` the matrices whole and the
+//! `cargo verify`: formatting, lints, every test, once; with `--deep` longer random walks and the
 //! dependency policy.
 
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ const DEEP_TIME_MAX: Duration = Duration::from_secs(4 * 60 * 60);
 
 /// Tells the tests that the programs they run are built already.
 const PROGRAMS_BUILT: (&str, &str) = ("CAUSEWAY_PROGRAMS_BUILT", "1");
-/// Tells the tests to run their matrices whole.
+/// Tells the tests to take their time.
 const DEEP: (&str, &str) = ("CAUSEWAY_DEEP", "1");
 
 /// Tells the tests which program runs inside the guest.

@@ -20,12 +20,19 @@ use dice::Dice;
 use world::World;
 
 const WALKS: u64 = 20_000;
+/// With `CAUSEWAY_DEEP`, as `cargo verify --deep` sets it.
+const WALKS_DEEP: u64 = 50 * WALKS;
 const STEPS: usize = 500;
 
 #[test]
 fn the_vm_never_runs_twice_nor_from_an_old_state_nor_is_lost() {
     let first = std::env::var("CAUSEWAY_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
-    let walks = if first.is_some() { 1 } else { WALKS };
+    let deep = std::env::var_os("CAUSEWAY_DEEP").is_some();
+    let walks = match (first, deep) {
+        (Some(_), _) => 1,
+        (None, false) => WALKS,
+        (None, true) => WALKS_DEEP,
+    };
     let first = first.unwrap_or_else(dice::any_seed);
     println!("seeds {first} to {}; CAUSEWAY_SEED=N repeats one", first.wrapping_add(walks - 1));
     let mut done = world::Done::default();
@@ -44,7 +51,7 @@ fn the_vm_never_runs_twice_nor_from_an_old_state_nor_is_lost() {
         done.add(&world.done);
     }
     println!("{done:?}");
-    if walks == WALKS {
+    if walks > 1 {
         done.assert_everything_happened();
     }
 }
