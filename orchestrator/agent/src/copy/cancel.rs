@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::{sleep, timeout};
 
 use super::{CopyError, no_arguments};
 use crate::qemu::{Monitor, MonitorError, Monitors};
@@ -17,19 +17,16 @@ const AFTER_YANK_MAX: Duration = Duration::from_secs(10);
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Ends memory's copy, then the mirrors. With `runs_on`, a VM that no order stopped runs after it.
+///
+/// Where the link is dead without a word, QEMU as a whole waits for it and answers nothing: then
+/// the copy's connections are broken, and it is asked once more.
 pub(crate) async fn cancel(monitors: &Monitors, runs_on: bool) -> Result<(), CopyError> {
     let work = &monitors.work;
-    if is_copying(work).await? {
-        work.execute("migrate_cancel", no_arguments()).await?;
+    if !matches!(timeout(BY_ITSELF_MAX, end_all(work)).await, Ok(Ok(()))) {
+        yank(monitors).await?;
+        let ended = timeout(AFTER_YANK_MAX, end_all(work)).await;
+        ended.map_err(|_| CopyError::Stuck(format!("after {AFTER_YANK_MAX:?}")))??;
     }
-    if !is_over(Part::Memory, work, BY_ITSELF_MAX).await? {
-        yank(monitors, "migration").await?;
-        if !is_over(Part::Memory, work, AFTER_YANK_MAX).await? {
-            return Err(CopyError::Stuck("memory".to_owned()));
-        }
-    }
-    end_mirrors(monitors).await?;
-    remove_nodes(work).await?;
     if runs_on {
         let status = work.execute("query-status", no_arguments()).await?;
         if status["running"] != Value::Bool(true) {
@@ -39,25 +36,26 @@ pub(crate) async fn cancel(monitors: &Monitors, runs_on: bool) -> Result<(), Cop
     Ok(())
 }
 
-async fn end_mirrors(monitors: &Monitors) -> Result<(), CopyError> {
-    let work = &monitors.work;
+/// Its caller bounds it.
+async fn end_all(work: &Monitor) -> Result<(), MonitorError> {
+    if is_copying(work).await? {
+        work.execute("migrate_cancel", no_arguments()).await?;
+    }
+    while is_copying(work).await? {
+        sleep(LOOK_INTERVAL).await;
+    }
     for job in mirrors(work).await? {
-        let ending =
-            work.execute("block-job-cancel", json!({ "device": job, "force": true })).await;
-        match ending {
+        let end = json!({ "device": job, "force": true });
+        match work.execute("block-job-cancel", end).await {
             // It has ended by itself meanwhile.
             Ok(_) | Err(MonitorError::Refused { .. }) => {}
-            Err(other) => return Err(other.into()),
+            Err(other) => return Err(other),
         }
     }
-    if is_over(Part::Mirrors, work, BY_ITSELF_MAX).await? {
-        return Ok(());
+    while !mirrors(work).await?.is_empty() {
+        sleep(LOOK_INTERVAL).await;
     }
-    yank(monitors, "block-node").await?;
-    if is_over(Part::Mirrors, work, AFTER_YANK_MAX).await? {
-        return Ok(());
-    }
-    Err(CopyError::Stuck("a mirror".to_owned()))
+    remove_nodes(work).await
 }
 
 async fn is_copying(work: &Monitor) -> Result<bool, MonitorError> {
@@ -91,41 +89,19 @@ fn is_ours(name: &str) -> bool {
     name.strip_prefix("mig").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
-/// Breaks the connections of these instances, past whatever QEMU is busy with.
-async fn yank(monitors: &Monitors, kind: &str) -> Result<(), MonitorError> {
+/// Breaks the copy's connections, past whatever QEMU is busy with.
+async fn yank(monitors: &Monitors) -> Result<(), MonitorError> {
     let emergency = &monitors.emergency;
     let known = emergency.execute_out_of_band("query-yank", no_arguments()).await?;
-    let instances: Vec<&Value> = known
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter(|instance| instance["type"] == kind)
-        .collect();
+    let is_of_copy = |instance: &&Value| {
+        let node = instance["node-name"].as_str();
+        instance["type"] == "migration" || node.is_some_and(is_ours)
+    };
+    let instances: Vec<&Value> =
+        known.as_array().into_iter().flatten().filter(is_of_copy).collect();
     if !instances.is_empty() {
         tracing::warn!(count = instances.len(), "connections of a stuck copy broken off");
         emergency.execute_out_of_band("yank", json!({ "instances": instances })).await?;
     }
     Ok(())
-}
-
-/// What there is to end.
-#[derive(Debug, Clone, Copy)]
-enum Part {
-    Memory,
-    Mirrors,
-}
-
-/// Whether nothing of it is left within `bound`.
-async fn is_over(part: Part, work: &Monitor, bound: Duration) -> Result<bool, CopyError> {
-    let until = Instant::now() + bound;
-    loop {
-        let left = match part {
-            Part::Memory => is_copying(work).await?,
-            Part::Mirrors => !mirrors(work).await?.is_empty(),
-        };
-        if !left || Instant::now() >= until {
-            return Ok(!left);
-        }
-        sleep(LOOK_INTERVAL).await;
-    }
 }

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use network::{OpenTap, TapError};
 use orchestrator_api::{CopyCommand, Mac, ProcessDoes, ProcessView, Progress, VmDefinition};
 use placement::{Effect, Facts, Incarnation, ProcessState, Release, VmName};
 use placement::{End, Process as Fact};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::command_line::{Begin, Given};
 use super::process::{ConnectError, Process};
@@ -20,6 +22,10 @@ use crate::port::{Port, PortError};
 
 /// Memory of a multiple of this much is corrupted by moves under TCG in QEMU 7.2.
 const EVEN_KIB: u64 = 256;
+
+/// How long a process may take to say what it does. One that waits for a dead link says nothing, and
+/// must not keep the order waiting that ends its wait.
+const LOOK_MAX: Duration = Duration::from_secs(2);
 
 /// Why an effect failed.
 #[derive(Debug, thiserror::Error)]
@@ -257,7 +263,10 @@ impl QemuHost {
         for index in 0..self.processes.len() {
             let Some(process) = self.processes.get(index) else { break };
             let (made_by, pid) = (process.made_by.clone(), process.pid);
-            let state = self.state(&made_by, kept).await.unwrap_or(ProcessState::Unsure);
+            let state = match timeout(LOOK_MAX, self.state(&made_by, kept)).await {
+                Ok(Ok(state)) => state,
+                Ok(Err(_)) | Err(_) => ProcessState::Unsure,
+            };
             seen.push((made_by, pid, state));
         }
         seen

@@ -55,6 +55,57 @@ fn a_vm_that_switches_over_by_itself_runs_on_and_its_copy_is_given_up() {
 }
 
 #[test]
+fn a_copy_over_a_dead_link_can_be_given_up_and_a_released_vm_runs_on_after_a_refusal() {
+    let lock = VmLock::take(vm_lock::WAIT_MAX).unwrap();
+    let machine = Machine::ready(&lock).unwrap();
+    let world = world();
+    let (a, b) = (world.site("a"), world.site("b"));
+    let papers = Papers::new();
+    let at_a = Crew::start(a, &papers, &machine);
+    let at_b = Crew::start(b, &papers, &machine);
+    let definition = guest(a);
+    place(&at_a, &definition);
+    let pid = at_a.process_that(ProcessDoes::Runs);
+
+    // Nobody is told that the link is gone: QEMU waits for answers that never come.
+    let (under, relays) = begin_move(&at_a, &at_b, 2, &definition);
+    at_a.copies("mirror", &under, CopyCommand::MirrorStart);
+    at_a.wait_for(Phase::InStep);
+    at_a.copies("memory", &under, memory(1_000_000));
+    at_a.wait_for(Phase::Copying);
+    world.wan().cut("a", "b").unwrap();
+    assert_eq!(at_a.copies("cancel", &under, CopyCommand::Cancel).phase, Phase::Cancelled);
+    assert_eq!(at_a.process_that(ProcessDoes::Runs), pid);
+    world.wan().heal("a", "b").unwrap();
+    call_off(&at_a, &at_b, &under);
+    drop(relays);
+
+    let (under, relays) = begin_move(&at_a, &at_b, 3, &definition);
+    copy_until_ready(&at_a, &under);
+    let authority = || under.clone();
+    at_a.does("stop", &under, Command::Stop { authority: authority() });
+    at_a.copies("finish", &under, CopyCommand::Finish);
+    at_a.wait_for(Phase::Completed);
+    let released = at_a.does("release", &under, Command::Release { authority: authority() });
+    let Answer::Released { release } = released else { panic!("{released:?}") };
+    let refuse = Command::Refuse { authority: Some(authority()), release: release.clone() };
+    at_b.does("refuse", &under, refuse);
+    assert!(at_b.vm().unwrap().processes.is_empty());
+    let End { site, agent, .. } = at_b.end();
+    let by = placement::order::Speaker { site, agent };
+    let evidence = Some(placement::order::Evidence::Refused { by, release: release.clone() });
+    let run = Command::Run { authority: authority(), evidence };
+    assert_eq!(at_a.does("run", &under, run), Answer::Runs);
+    drop(relays);
+    assert_eq!(at_a.process_that(ProcessDoes::Runs), pid);
+    // What was refused is never started, whoever asks again.
+    let start = Command::Start { authority: authority(), release: release.clone() };
+    assert_eq!(at_b.does("start", &under, start), Answer::Refused { release });
+    let before = synced_records(&a.neighbour(1));
+    until("the VM goes on at a", || (synced_records(&a.neighbour(1)) > before).then_some(()));
+}
+
+#[test]
 fn a_vm_is_moved_by_orders_and_stays_when_they_are_taken_back_or_the_agent_dies() {
     let lock = VmLock::take(vm_lock::WAIT_MAX).unwrap();
     let machine = Machine::ready(&lock).unwrap();
