@@ -97,6 +97,8 @@ pub async fn run(path: PathBuf, loaded: Loaded, telemetry: Telemetry) -> Result<
             ended = &mut serving => return Err(RunError::Server(ended.err())),
         }
     }
+    // Before anybody is told: who hears of the end can rely on it.
+    proxy.end_reloads().await;
     tracing::info!("stopping");
     notifier.stopping();
     upkeep.abort();
@@ -123,7 +125,6 @@ pub async fn run(path: PathBuf, loaded: Loaded, telemetry: Telemetry) -> Result<
 /// left; true if a second signal cut the wait short. The control server answers meanwhile.
 async fn drain(proxy: &Proxy, signals: &mut Signals) -> bool {
     let traffic = proxy.traffic();
-    proxy.end_reloads().await;
     traffic.close().await;
     let bound = proxy.snapshot().loaded.config.limits.shutdown_drain;
     let second = async { while signals.next().await != Wish::Stop {} };

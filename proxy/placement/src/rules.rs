@@ -99,9 +99,11 @@ fn answered(answer: Answer) -> Plan {
 /// Whether the caller is the agent at the other end of this VM's move, as the record names it:
 /// either end of the last claim, which may be the other way round by now, what was reserved here,
 /// or where the seat came from, whose giver may only now ask what became of its release.
-fn is_other_end(record: &Record, by: &Identity) -> bool {
-    let stands_at =
-        |end: &End| by.role == Role::Agent && end.site == by.site && end.agent == by.name;
+fn is_other_end(record: &Record, facts: &Facts, by: &Identity) -> bool {
+    let stands_at = |end: &End| end.site == by.site && end.agent == by.name;
+    if by.role != Role::Agent || stands_at(&facts.here) {
+        return false;
+    }
     let sat = match &record.seat {
         Seat::None => None,
         Seat::Accepted(incarnation)

@@ -131,7 +131,7 @@ pub(super) fn refuse(
             admit(record, authority)?;
             carried_by(authority, release)?;
         }
-        (Role::Agent, None) if is_other_end(record, by) => {}
+        (Role::Agent, None) if is_other_end(record, facts, by) => {}
         _ => return Err(Denied::Caller { by: by.clone() }),
     }
     if release.epoch > record.epoch {
