@@ -168,11 +168,6 @@ impl Qmp {
         }
     }
 
-    /// Whether an event that is right has come already, and was not asked for yet.
-    pub fn has_seen(&self, right: impl Fn(&Event) -> bool) -> bool {
-        self.events.iter().any(right)
-    }
-
     /// The next event of any name, whenever it comes.
     ///
     /// # Errors

@@ -177,20 +177,19 @@ fn stop_when_little_remains(source: &mut Qmp) -> Result<bool, QmpError> {
     Err(QmpError::TookTooLong { what: "the memory's copy".to_owned(), bound: COPY_MAX })
 }
 
-/// Stops the VM by command. Where it switched over by itself a moment before, QEMU has told so by the
-/// time it answers, but for an instant: it lets go of its lock just before it tells. A move that slips
-/// through there differs only if its end fails.
+/// Stops the VM by command, if it still runs. A VM that switched over by itself a moment before is
+/// not `paused`, whatever is ordered then, but finishing its migration; one that went on to that in
+/// the instant after our stop looks the same, and is given up as well.
 fn stop(source: &mut Qmp) -> Result<bool, QmpError> {
     source.execute("stop", Value::Null)?;
-    if source.has_seen(migration_is("pre-switchover")) {
-        return switched_over_by_itself(source);
-    }
-    Ok(true)
+    let status = source.execute("query-status", Value::Null)?;
+    if status["status"] == "paused" { Ok(true) } else { switched_over_by_itself(source) }
 }
 
 /// A VM that stopped by itself would run on by itself, too, if the end failed, whatever the target
 /// does: such a move is called off. The VM runs on here, and the target, left alone, ends.
 fn switched_over_by_itself(source: &mut Qmp) -> Result<bool, QmpError> {
+    source.wait_event("the switch-over", FINISH_MAX, migration_is("pre-switchover"))?;
     drop_mirror(source)?;
     source.execute("migrate_cancel", Value::Null)?;
     source.wait_event("the cancelled copy", FINISH_MAX, migration_is("cancelled"))?;
