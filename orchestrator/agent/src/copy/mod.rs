@@ -151,13 +151,11 @@ impl Copy {
         if self.memory.is_some() {
             self.end_task();
         }
-        let (_, answered) = self.source.work().execute_at("stop", no_arguments()).await?;
-        let from = self.memory.map_or(answered, |memory| memory.from);
-        let by_itself = self
-            .source
-            .work()
-            .has_seen(from, answered, |event| event.is_migration(&["pre-switchover", "device"]));
-        if by_itself {
+        self.source.work().execute("stop", no_arguments()).await?;
+        let status = self.source.work().execute("query-status", no_arguments()).await?;
+        // A VM that had switched over by itself is not paused, whatever is ordered then, but
+        // finishing its migration, and would run on by itself if the end failed.
+        if status["status"] != "paused" {
             self.cancel().await?;
             self.fail(&CopyError::SwitchedOver);
             return Err(CopyError::SwitchedOver);

@@ -80,7 +80,7 @@ impl Event {
 /// A place in the stream of events: so many came before it.
 pub(crate) type Position = u64;
 
-type Answered = Result<(Value, Position), String>;
+type Answered = Result<Value, String>;
 
 #[derive(Debug, Default)]
 struct Heard {
@@ -169,15 +169,6 @@ impl Monitor {
         command: &str,
         arguments: Value,
     ) -> Result<Value, MonitorError> {
-        self.execute_at(command, arguments).await.map(|(value, _)| value)
-    }
-
-    /// As [`Monitor::execute`]; says also which events came before the answer.
-    pub(crate) async fn execute_at(
-        &self,
-        command: &str,
-        arguments: Value,
-    ) -> Result<(Value, Position), MonitorError> {
         self.say("execute", command, arguments).await
     }
 
@@ -187,15 +178,10 @@ impl Monitor {
         command: &str,
         arguments: Value,
     ) -> Result<Value, MonitorError> {
-        self.say("exec-oob", command, arguments).await.map(|(value, _)| value)
+        self.say("exec-oob", command, arguments).await
     }
 
-    async fn say(
-        &self,
-        how: &str,
-        command: &str,
-        arguments: Value,
-    ) -> Result<(Value, Position), MonitorError> {
+    async fn say(&self, how: &str, command: &str, arguments: Value) -> Result<Value, MonitorError> {
         let ended = || MonitorError::Ended { at: command.to_owned() };
         let (sender, answer) = oneshot::channel();
         let asking = async {
@@ -225,18 +211,6 @@ impl Monitor {
     /// The place of the next event.
     pub(crate) fn position(&self) -> Position {
         self.shared.with(|heard| heard.position())
-    }
-
-    /// Whether such an event came from `from` on and before `until`.
-    pub(crate) fn has_seen(
-        &self,
-        from: Position,
-        until: Position,
-        right: impl Fn(&Event) -> bool,
-    ) -> bool {
-        self.shared.with(|heard| {
-            heard.since(from).any(|(position, event)| position < until && right(event))
-        })
     }
 
     /// The first such event from `from` on, which may have come already.
@@ -298,13 +272,12 @@ fn take(heard: &mut Heard, mut message: Value) {
         heard.events.push_back(event);
         return;
     }
-    let position = heard.position();
     let Some(waiting) = message["id"].as_u64().and_then(|id| heard.waiting.remove(&id)) else {
         return;
     };
     let answer = match message.get("error") {
         Some(error) => Err(error["desc"].as_str().unwrap_or("without a reason").to_owned()),
-        None => Ok((message["return"].take(), position)),
+        None => Ok(message["return"].take()),
     };
     // Nobody waits for it any more where the time ran out.
     let _ = waiting.send(answer);
@@ -354,7 +327,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_tells_which_events_came_before_it() {
+    async fn an_answer_is_found_among_events_and_the_events_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let monitor = saying(
             &folder.path().join("m"),
@@ -364,12 +337,10 @@ mod tests {
             ],
         )
         .await;
-        let (_, position) = monitor.execute_at("stop", Value::Null).await.unwrap();
-        let resume = |event: &Event| event.name == "RESUME";
-        monitor.wait_event(0, "RESUME", ANSWER_MAX, resume).await.unwrap();
-        assert!(monitor.has_seen(0, position, |event| event.name == "STOP"));
-        assert!(!monitor.has_seen(0, position, resume));
-        assert!(!monitor.has_seen(position, position + 9, |event| event.name == "STOP"));
+        monitor.execute("stop", Value::Null).await.unwrap();
+        for name in ["STOP", "RESUME"] {
+            monitor.wait_event(0, name, ANSWER_MAX, |event| event.name == name).await.unwrap();
+        }
     }
 
     #[tokio::test]
