@@ -157,6 +157,17 @@ mod tests {
     }
 
     #[test]
+    fn what_an_operator_reads_names_epoch_and_owner() {
+        let owner = Owner { name: "serve".parse().unwrap(), incarnation: 7 };
+        let authority = Authority { epoch: Epoch::new(3), owner };
+        assert_eq!(authority.epoch.get(), 3);
+        assert_eq!(authority.to_string(), "epoch 3 of serve.0000000000000007");
+        assert_eq!(format!("{:?}", authority.owner), "serve.0000000000000007");
+        let release = Release::from(authority);
+        assert_eq!(release.to_string(), "release 3 by serve.0000000000000007");
+    }
+
+    #[test]
     fn one_owner_has_one_spelling() {
         for text in [
             "serve",

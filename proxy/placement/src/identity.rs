@@ -144,6 +144,9 @@ mod tests {
         for role in Role::ALL {
             let identity =
                 Identity { site: "a".parse().unwrap(), role, name: "hv1".parse().unwrap() };
+            let json = serde_json::to_string(&identity).unwrap();
+            assert_eq!(json, format!("\"{identity:?}\""));
+            assert_eq!(serde_json::from_str::<Identity>(&json).unwrap(), identity);
             assert_eq!(identity.to_string().parse(), Ok(identity));
         }
     }
