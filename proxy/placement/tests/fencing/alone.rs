@@ -47,6 +47,12 @@ fn an_unarmed_seat_boots_on_its_own_release_and_is_given_up_on_any_other_answer(
     let source = source_released().record.seat;
     let plan = rules::boot_on_answer(&target.record, &source).unwrap();
     assert!(matches!(plan.steps.last(), Some(Step::Do(Effect::Boot(_)))));
+    let mut accepted = target_loaded();
+    let begun = accepted.tried(start(2, 1, release(2, 1))).unwrap();
+    accepted.carry_out(&Plan { steps: begun.steps[..2].to_vec(), answer: begun.answer });
+    let plan = rules::boot_on_answer(&accepted.record, &source).unwrap();
+    let Step::Write(record) = &plan.steps[0] else { panic!("{plan:?}") };
+    assert!(matches!(record.seat, Seat::Started { armed: false, .. }), "{:?}", record.seat);
     let mut gone = source_released();
     gone.done(Command::Forget { authority: authority(2, 1), release: release(2, 1) });
     let plan = rules::boot_on_answer(&target.record, &gone.record.seat).unwrap();

@@ -98,6 +98,30 @@ fn a_start_acts_once() {
 }
 
 #[test]
+fn a_vm_that_comes_a_second_time_is_taken_anew_and_the_first_time_stays_accepted() {
+    let mut b = target_started();
+    let (first, gone_at) = (release(2, 1), speaker("a"));
+    b.done(Command::Arm { authority: authority(2, 1), release: first.clone(), gone_at });
+    b.done(Command::GiveBack { authority: authority(2, 1) });
+    b.done(claim(3, 1, "b", "a"));
+    b.sees(&first, ProcessState::Completed { of: Epoch::new(3) });
+    b.done(Command::Release { authority: authority(3, 1) });
+    b.done(Command::Forget { authority: authority(3, 1), release: release(3, 1) });
+    b.done(Command::GiveBack { authority: authority(3, 1) });
+    b.done(claim(4, 1, "a", "b"));
+    b.done(Command::Reserve { authority: authority(4, 1) });
+    let second = release(4, 1);
+    b.sees(&second, ProcessState::Incoming { loaded: true });
+    let (effects, answer) = b.done(start(4, 1, second.clone()));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Continue(_))));
+    assert!(matches!(answer, Answer::Accepted { taken, .. } if taken == second));
+    for late in [start(2, 1, first.clone()), refuse(4, 1, first)] {
+        let answer = b.tried(late).unwrap().answer;
+        assert!(matches!(answer, Answer::Accepted { taken, .. } if taken == second));
+    }
+}
+
+#[test]
 fn a_start_waits_until_everything_has_arrived() {
     let mut target = target_reserved();
     target.sees(&release(2, 1), ProcessState::Incoming { loaded: false });
