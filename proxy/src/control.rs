@@ -5,7 +5,7 @@ mod channels;
 use std::sync::Arc;
 
 use daemon::control::{
-    Answer, Method, Refusal, Reply, Request, Route, RouteTable, StatusCode, TableError,
+    Answer, Lines, Method, Refusal, Reply, Request, RouteTable, StatusCode, TableError,
     VIEWER_AND_UP,
 };
 use daemon::telemetry::METRICS_TYPE;
@@ -25,8 +25,7 @@ const ORCHESTRATOR: &[Role] = &[Role::Orchestrator];
 /// # Errors
 /// The routes below contradict each other.
 pub fn routes(proxy: &Arc<Proxy>) -> Result<RouteTable, TableError> {
-    let table = Table { proxy, routes: Vec::new() };
-    table
+    Lines::of(proxy)
         .at(Method::GET, path::STATUS, VIEWER_AND_UP, |proxy, _| async move { status(&proxy) })
         .at(Method::GET, path::METRICS, VIEWER_AND_UP, |proxy, _| async move {
             Ok(Reply::text(METRICS_TYPE, proxy.telemetry().render()))
@@ -70,36 +69,7 @@ pub fn routes(proxy: &Arc<Proxy>) -> Result<RouteTable, TableError> {
         .at(Method::GET, path::TUNNEL, VIEWER_AND_UP, |proxy, _| async move {
             Reply::json(&proxy.inter_site().told())
         })
-        .done()
-}
-
-/// The table as it is written: each handler gets the proxy.
-struct Table<'p> {
-    proxy: &'p Arc<Proxy>,
-    routes: Vec<Route>,
-}
-
-impl Table<'_> {
-    fn at<F, W>(
-        mut self,
-        method: Method,
-        path: &'static str,
-        roles: &'static [Role],
-        handler: F,
-    ) -> Self
-    where
-        F: Fn(Arc<Proxy>, Request) -> W + Send + Sync + 'static,
-        W: Future<Output = Answer> + Send + 'static,
-    {
-        let proxy = Arc::clone(self.proxy);
-        let handler = move |request| handler(Arc::clone(&proxy), request);
-        self.routes.push(Route::new(method, path, roles, handler));
-        self
-    }
-
-    fn done(self) -> Result<RouteTable, TableError> {
-        RouteTable::new(self.routes)
-    }
+        .table()
 }
 
 fn status(proxy: &Proxy) -> Answer {

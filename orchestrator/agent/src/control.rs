@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::control::{
-    Answer, Method, Refusal, Reply, Request, Route, RouteTable, StatusCode, TableError,
+    Answer, Lines, Method, Refusal, Reply, Request, RouteTable, StatusCode, TableError,
     VIEWER_AND_UP,
 };
 use orchestrator_api::{CopyRequest, OrderRequest, VmList, VmView, path};
@@ -32,44 +32,14 @@ const ORDER_MAX: Duration = Duration::from_secs(90);
 /// # Errors
 /// The routes below contradict each other.
 pub(crate) fn routes(vms: &Arc<Vms>) -> Result<RouteTable, TableError> {
-    let table = Table { vms, routes: Vec::new() };
-    table
+    Lines::of(vms)
         .at(Method::GET, path::VMS, VIEWER_AND_UP, |vms, _| async move {
             Reply::json(&VmList { vms: vms.all().await })
         })
         .at(Method::GET, path::VM, LOOKERS, show)
         .at(Method::POST, path::ORDERS, ORDERERS, order)
         .at(Method::POST, path::COPY, COPIERS, copy)
-        .done()
-}
-
-/// The table as it is written: each handler gets the VMs.
-struct Table<'v> {
-    vms: &'v Arc<Vms>,
-    routes: Vec<Route>,
-}
-
-impl Table<'_> {
-    fn at<F, W>(
-        mut self,
-        method: Method,
-        path: &'static str,
-        roles: &'static [Role],
-        handler: F,
-    ) -> Self
-    where
-        F: Fn(Arc<Vms>, Request) -> W + Send + Sync + 'static,
-        W: Future<Output = Answer> + Send + 'static,
-    {
-        let vms = Arc::clone(self.vms);
-        let handler = move |request| handler(Arc::clone(&vms), request);
-        self.routes.push(Route::new(method, path, roles, handler));
-        self
-    }
-
-    fn done(self) -> Result<RouteTable, TableError> {
-        RouteTable::new(self.routes)
-    }
+        .table()
 }
 
 async fn show(vms: Arc<Vms>, request: Request) -> Answer {

@@ -46,14 +46,34 @@ impl Post for Wire {
     }
 }
 
+/// What makes this test the life of a saga that another test has started, and may kill.
+const SOCKET: &str = "SAGA_SOCKET";
+const JOURNAL: &str = "SAGA_JOURNAL";
+const NAME: &str = "SAGA_NAME";
+
+/// As a child of the tests below, one life; else a whole one, by itself, which nobody kills.
 #[test]
-#[ignore = "a life of the saga, started by the test that kills it"]
-fn one_life() {
+fn a_life_that_nobody_kills_moves_the_light() {
     let var = |name| std::env::var(name).expect("set by the test that starts this one");
-    let stream = UnixStream::connect(var("SAGA_SOCKET")).unwrap();
+    if std::env::var_os(SOCKET).is_some() {
+        live(Path::new(&var(SOCKET)), Path::new(&var(JOURNAL)), &var(NAME));
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, journal) = (folder.path().join("world"), folder.path().join("journal"));
+    let world = Arc::new(Mutex::new(World::new(Weather::Fair)));
+    serve(UnixListener::bind(&socket).unwrap(), Arc::clone(&world), Arc::default());
+    live(&socket, &journal, "cape");
+    let end = ended(&journal, &SagaName::new("cape".to_owned()).unwrap());
+    assert!(matches!(end, Some(Ended::Completed { .. })), "{end:?}");
+    assert_eq!(world.lock().unwrap().outcome().unwrap(), Outcome::Moved);
+}
+
+fn live(socket: &Path, journal: &Path, name: &str) {
+    let stream = UnixStream::connect(socket).unwrap();
     let workflow = MoveLight { post: Wire { stream: Mutex::new(stream) } };
-    let journal = Arc::new(SqliteJournal::open(Path::new(&var("SAGA_JOURNAL"))).unwrap());
-    let name = SagaName::new(var("SAGA_NAME")).unwrap();
+    let journal = Arc::new(SqliteJournal::open(journal).unwrap());
+    let name = SagaName::new(name.to_owned()).unwrap();
     let runner = Runner::new(journal, Arc::new(NoTime));
     let live = async {
         let driven = match runner.open(&workflow, name, Wish::new(false)).await {
@@ -107,10 +127,10 @@ fn answer(stream: &UnixStream, world: &Mutex<World>, letters: &AtomicU64) {
 
 fn start(folder: &Path, name: &SagaName) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "for_real::one_life", "--ignored", "--nocapture"])
-        .env("SAGA_SOCKET", folder.join("world"))
-        .env("SAGA_JOURNAL", folder.join("journal"))
-        .env("SAGA_NAME", name.as_str())
+        .args(["--exact", "for_real::a_life_that_nobody_kills_moves_the_light", "--nocapture"])
+        .env(SOCKET, folder.join("world"))
+        .env(JOURNAL, folder.join("journal"))
+        .env(NAME, name.as_str())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()

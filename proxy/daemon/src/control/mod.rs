@@ -17,7 +17,7 @@ mod server;
 pub use bounds::Bounds;
 pub use hyper::{Method, StatusCode};
 pub use reply::{Answer, Refusal, Reply};
-pub use route::{QueryValue, Request, Route, RouteTable, TableError, VIEWER_AND_UP};
+pub use route::{Lines, QueryValue, Request, Route, RouteTable, TableError, VIEWER_AND_UP};
 pub use server::{BindError, Server};
 
 #[cfg(test)]

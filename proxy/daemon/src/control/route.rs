@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::pin::Pin;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
@@ -179,6 +180,48 @@ pub enum TableError {
 #[derive(Debug)]
 pub struct RouteTable {
     routes: Vec<Route>,
+}
+
+/// A table as it is written: line after line, each handler with the one thing that it acts on.
+#[derive(Debug)]
+pub struct Lines<T> {
+    of: Arc<T>,
+    routes: Vec<Route>,
+}
+
+impl<T: Send + Sync + 'static> Lines<T> {
+    /// No lines yet, for handlers that act on `of`.
+    #[must_use]
+    pub fn of(of: &Arc<T>) -> Lines<T> {
+        Lines { of: Arc::clone(of), routes: Vec::new() }
+    }
+
+    /// The next line; see [`Route::new`].
+    #[must_use]
+    pub fn at<F, W>(
+        mut self,
+        method: Method,
+        path: &'static str,
+        roles: &'static [Role],
+        handler: F,
+    ) -> Lines<T>
+    where
+        F: Fn(Arc<T>, Request) -> W + Send + Sync + 'static,
+        W: Future<Output = Answer> + Send + 'static,
+    {
+        let of = Arc::clone(&self.of);
+        let handler = move |request| handler(Arc::clone(&of), request);
+        self.routes.push(Route::new(method, path, roles, handler));
+        self
+    }
+
+    /// All of them.
+    ///
+    /// # Errors
+    /// See [`RouteTable::new`].
+    pub fn table(self) -> Result<RouteTable, TableError> {
+        RouteTable::new(self.routes)
+    }
 }
 
 /// What a method and a path lead to.
