@@ -1,6 +1,8 @@
 //! Two real proxies and the tunnel between them: what a move may use of it, and nobody else.
 
-use std::path::PathBuf;
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+use std::path::{Path, PathBuf};
 
 use placement::{Authority, Epoch, Identity, Owner, PartName, Role, VmName};
 use proxy_api::{CallError, ChannelGranted, Claim, GrantChannel};
@@ -128,7 +130,7 @@ fn code<T: std::fmt::Debug>(refused: Result<T, CallError>) -> (u16, String) {
 }
 
 /// Whether a connection to the entrance is ended without a byte.
-async fn leads_nowhere(entrance: &PathBuf) -> bool {
+async fn leads_nowhere(entrance: &Path) -> bool {
     let mut stream = UnixStream::connect(entrance).await.unwrap();
     let mut heard = Vec::new();
     let ended = timeout(SOON, stream.read_to_end(&mut heard)).await.expect("it is ended");
