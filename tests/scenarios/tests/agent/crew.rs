@@ -29,6 +29,8 @@ pub(crate) const RECORDS_START: u64 = 1 << 20;
 /// A gigabit.
 pub(crate) const PACE: u64 = 125_000_000;
 const REMAINS_MAX: u64 = 8 << 20;
+/// Copies of one move, each begun anew after a VM that switched over by itself.
+const ATTEMPTS_MAX: u32 = 3;
 const SOCKETS: &str = "/run/causeway/agent";
 const DISKS: &str = "/var/lib/causeway/disks";
 
@@ -224,12 +226,42 @@ pub(crate) fn begin_move(
     (under, [join("disk"), join("memory")])
 }
 
-/// Mirrors, then copies memory, until little enough remains.
-pub(crate) fn copy_until_ready(from: &Crew<'_>, under: &Authority) {
-    from.copies("mirror", under, CopyCommand::MirrorStart);
-    from.wait_for(Phase::InStep);
-    from.copies("memory", under, memory(PACE));
-    from.wait_for(Phase::Ready);
+/// Mirrors, then copies memory, until little enough remains. A VM that has switched over by itself
+/// before that is none the worse, and is copied anew, as the agent says: it is found sooner, at half
+/// the pace. `with_target` is told of each target that waits.
+pub(crate) fn copy_until_ready(
+    from: &Crew<'_>,
+    to: &Crew<'_>,
+    under: &Authority,
+    definition: &VmDefinition,
+    mut with_target: impl FnMut(),
+) {
+    for attempt in 0..ATTEMPTS_MAX {
+        if attempt > 0 {
+            let reserve = Command::Reserve { authority: under.clone() };
+            let reserve = order(&format!("reserve-{attempt}"), under, reserve, Some(definition));
+            assert_eq!(Asked::order(to, &reserve).unwrap(), Answer::Reserved);
+            to.process_that(ProcessDoes::Waits);
+        }
+        with_target();
+        from.copies(&format!("mirror-{attempt}"), under, CopyCommand::MirrorStart);
+        from.wait_for(Phase::InStep);
+        let (bytes_per_s, remaining_bytes_max) = (PACE >> attempt, REMAINS_MAX << (2 * attempt));
+        let memory = CopyCommand::MemoryStart { bytes_per_s, remaining_bytes_max };
+        from.copies(&format!("memory-{attempt}"), under, memory);
+        let failure = until("the copy's end, or nearly", || {
+            let progress = from.vm().unwrap().progress.unwrap();
+            match progress.phase {
+                Phase::Ready => Some(None),
+                Phase::Failed => Some(Some(progress.failure.unwrap())),
+                _ => None,
+            }
+        });
+        let Some(failure) = failure else { return };
+        println!("attempt {attempt}: {failure}");
+        assert!(failure.contains("switched over by itself"), "{failure}");
+    }
+    panic!("the VM switched over by itself {ATTEMPTS_MAX} times");
 }
 
 pub(crate) fn memory(bytes_per_s: u64) -> CopyCommand {

@@ -81,7 +81,7 @@ fn a_copy_over_a_dead_link_can_be_given_up_and_a_released_vm_runs_on_after_a_ref
     drop(relays);
 
     let (under, relays) = begin_move(&at_a, &at_b, 3, &definition);
-    copy_until_ready(&at_a, &under);
+    copy_until_ready(&at_a, &at_b, &under, &definition, || {});
     let authority = || under.clone();
     at_a.does("stop", &under, Command::Stop { authority: authority() });
     at_a.copies("finish", &under, CopyCommand::Finish);
@@ -127,7 +127,7 @@ fn a_vm_is_moved_by_orders_and_stays_when_they_are_taken_back_or_the_agent_dies(
 
     // Called off while it waits for the stop.
     let (under, relays) = begin_move(&at_a, &at_b, 2, &definition);
-    copy_until_ready(&at_a, &under);
+    copy_until_ready(&at_a, &at_b, &under, &definition, || {});
     assert_eq!(at_a.copies("cancel", &under, CopyCommand::Cancel).phase, Phase::Cancelled);
     call_off(&at_a, &at_b, &under);
     drop(relays);
@@ -152,8 +152,11 @@ fn a_vm_is_moved_by_orders_and_stays_when_they_are_taken_back_or_the_agent_dies(
     nothing_left(b, &untouched[1]);
 
     let (under, relays) = begin_move(&at_a, &at_b, 4, &definition);
-    let watched_at_b = Watcher::start("web at b", &at_b.watch_socket(4)).unwrap();
-    copy_until_ready(&at_a, &under);
+    let mut watched_at_b = None;
+    copy_until_ready(&at_a, &at_b, &under, &definition, || {
+        watched_at_b = Some(Watcher::start("web at b", &at_b.watch_socket(4)).unwrap());
+    });
+    let watched_at_b = watched_at_b.expect("a target was there");
     let release = moved(&at_a, &at_b, &under);
     drop(relays);
     at_b.process_that(ProcessDoes::Runs);
