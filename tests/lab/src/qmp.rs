@@ -30,6 +30,9 @@ pub enum QmpError {
     NotOpen {
         /// The socket.
         path: PathBuf,
+        /// What the system said to the last try.
+        #[source]
+        cause: io::Error,
     },
     /// QEMU refused a command.
     #[error("QEMU refused {command}: {reason}")]
@@ -90,7 +93,7 @@ impl Qmp {
             match UnixStream::connect(path) {
                 Ok(stream) => break stream,
                 Err(_) if Instant::now() < until => thread::sleep(TRY_INTERVAL),
-                Err(_) => return Err(QmpError::NotOpen { path: path.to_owned() }),
+                Err(cause) => return Err(QmpError::NotOpen { path: path.to_owned(), cause }),
             }
         };
         let mut qmp = Self {
