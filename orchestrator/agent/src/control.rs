@@ -106,13 +106,7 @@ async fn settled<T>(
 fn is_end(view: &VmView, by: &Identity) -> bool {
     let Record { pair, seat, target, .. } = &view.record;
     let stands_at = |end: &End| end.site == by.site && end.agent == by.name;
-    let sat = match seat {
-        Seat::None => None,
-        Seat::Accepted(incarnation)
-        | Seat::Started { incarnation, .. }
-        | Seat::Released { incarnation, .. }
-        | Seat::Gone { incarnation, .. } => incarnation.from.as_ref(),
-    };
+    let sat = seat.came_from();
     let to = match seat {
         Seat::Released { to, .. } | Seat::Gone { to, .. } => Some(to),
         Seat::None | Seat::Accepted(_) | Seat::Started { .. } => None,

@@ -104,13 +104,7 @@ fn is_other_end(record: &Record, facts: &Facts, by: &Identity) -> bool {
     if by.role != Role::Agent || stands_at(&facts.here) {
         return false;
     }
-    let sat = match &record.seat {
-        Seat::None => None,
-        Seat::Accepted(incarnation)
-        | Seat::Started { incarnation, .. }
-        | Seat::Released { incarnation, .. }
-        | Seat::Gone { incarnation, .. } => incarnation.from.as_ref(),
-    };
+    let sat = record.seat.came_from();
     let reserved = record.target.as_ref().and_then(|target| target.from.as_ref());
     let claimed = record.pair.iter().flat_map(|pair| [&pair.from, &pair.to]);
     claimed.chain(sat).chain(reserved).any(stands_at)

@@ -107,6 +107,19 @@ impl Seat {
         matches!(self, Seat::Started { armed: true, .. })
     }
 
+    /// Whose release the VM last came here by, also once it has gone on; nobody's, for the first
+    /// placement.
+    #[must_use]
+    pub fn came_from(&self) -> Option<&End> {
+        match self {
+            Seat::None => None,
+            Seat::Accepted(incarnation)
+            | Seat::Started { incarnation, .. }
+            | Seat::Released { incarnation, .. }
+            | Seat::Gone { incarnation, .. } => incarnation.from.as_ref(),
+        }
+    }
+
     /// What stands, or lies stopped, under this seat.
     #[must_use]
     pub fn incarnation(&self) -> Option<&Incarnation> {
