@@ -199,21 +199,3 @@ pub struct VmList {
     /// By name.
     pub vms: Vec<VmView>,
 }
-
-/// Why a call was not served, in the agent's words.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
-    /// For programs; stays the same over versions.
-    pub code: String,
-    /// What was wrong, for people.
-    pub message: String,
-    /// What to do.
-    pub remedy: String,
-}
-
-/// The body of every answer that is not a success.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RefusalBody {
-    /// The refusal itself.
-    pub error: Refusal,
-}

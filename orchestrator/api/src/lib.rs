@@ -11,9 +11,10 @@ pub mod definition;
 
 pub use agent::{
     CopyCommand, CopyRequest, OrderKey, OrderRequest, Phase, ProcessDoes, ProcessView, Progress,
-    Refusal, RefusalBody, VmList, VmView, path,
+    VmList, VmView, path,
 };
-pub use client::{ANSWER_BYTES_MAX, AgentClient, CallError, Connection};
+pub use client::AgentClient;
 pub use definition::{
     Boot, Card, DefinitionError, Disk, KernelWord, Mac, MachineType, Uuid, VmDefinition,
 };
+pub use exchange::{CallError, Connection, Refusal, RefusalBody};

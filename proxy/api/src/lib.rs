@@ -12,7 +12,8 @@ mod tunnel;
 use placement::Identity;
 use serde::{Deserialize, Serialize};
 
-pub use client::{ANSWER_BYTES_MAX, CallError, Client, Connection};
+pub use client::Client;
+pub use exchange::{CallError, Connection, Refusal, RefusalBody};
 pub use flow::{
     CloseReason, FLOWS_PER_PAGE_MAX, Flow, FlowId, FlowIdError, FlowPage, FlowQuery, FlowState,
     Killed, Protocol, Side, StateFilter, WayBytes,
@@ -80,22 +81,4 @@ pub struct Status {
 pub struct Reloaded {
     /// The generation that runs now.
     pub generation: u64,
-}
-
-/// Why a call was not served, in the server's words.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
-    /// For programs; stays the same over versions.
-    pub code: String,
-    /// What was wrong, for people.
-    pub message: String,
-    /// What to do.
-    pub remedy: String,
-}
-
-/// The body of every answer that is not a success.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RefusalBody {
-    /// The refusal itself.
-    pub error: Refusal,
 }
