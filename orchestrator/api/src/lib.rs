@@ -4,10 +4,12 @@
 //!   a command line from it without trusting whoever sent it.
 //! - [`agent`]: orders, the copy, and what an agent shows of a VM.
 //! - [`client`]: the calls, over a stream that its caller has opened and secured.
+//! - [`operator`]: what operators say to `causeway serve`.
 
 pub mod agent;
 pub mod client;
 pub mod definition;
+pub mod operator;
 
 pub use agent::{
     CopyCommand, CopyRequest, OrderKey, OrderRequest, Phase, ProcessDoes, ProcessView, Progress,

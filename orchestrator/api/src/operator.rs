@@ -1,0 +1,150 @@
+//! What operators say to `causeway serve`, and what it tells them.
+//!
+//! Each call that changes something carries a [`CallKey`]: the same key is the same call, said
+//! again, and gets the answer that the first one got, also from a service that was killed and
+//! started in between.
+
+mod moves;
+mod plan;
+mod vms;
+
+use std::fmt;
+use std::str::FromStr;
+
+use placement::{End, Identity, PartName, SiteName};
+use serde::{Deserialize, Serialize};
+
+pub use moves::{
+    AbortMove, AbortPromised, BeginMove, Budget, CopyView, Earlier, MOVE_ID_BYTES_MAX, MoveBegun,
+    MoveId, MoveIdError, MoveList, MoveState, MoveView, PACE_BYTES_PER_S, PACE_BYTES_PER_S_DEFAULT,
+    PAUSE_MS, PAUSE_MS_DEFAULT, StepDoes, StepView,
+};
+pub use plan::{Estimate, Level, Objection, PlanMove, PlanView};
+pub use vms::{SeatWord, Sighting, StartVm, Unasked, VmPlace, VmPlaces, VmStarted};
+
+/// Where each call goes; the service's table and the client read them here.
+pub mod path {
+    /// `GET`, viewer and up: [`ServiceStatus`](super::ServiceStatus).
+    pub const STATUS: &str = "/v1/status";
+    /// `GET`, viewer and up: text for Prometheus.
+    pub const METRICS: &str = "/metrics";
+    /// `GET`, viewer and up: [`VmPlaces`](super::VmPlaces).
+    pub const VMS: &str = "/v1/vms";
+    /// `POST` of a [`StartVm`](super::StartVm), operator: [`VmStarted`](super::VmStarted).
+    pub const VM_START: &str = "/v1/vms/{vm}/start";
+    /// `POST` of a [`PlanMove`](super::PlanMove), viewer and up: [`PlanView`](super::PlanView). It
+    /// changes nothing.
+    pub const VM_PLAN: &str = "/v1/vms/{vm}/plan";
+    /// `GET`, viewer and up: [`MoveList`](super::MoveList). `POST` of a
+    /// [`BeginMove`](super::BeginMove), operator: [`MoveBegun`](super::MoveBegun).
+    pub const MOVES: &str = "/v1/moves";
+    /// `GET`, viewer and up: [`MoveView`](super::MoveView). With `?after=VERSION` the answer waits,
+    /// at most [`FOLLOW_MS_MAX`](super::FOLLOW_MS_MAX), until there is something newer to tell.
+    pub const MOVE: &str = "/v1/moves/{move}";
+    /// `POST` of an [`AbortMove`](super::AbortMove), operator:
+    /// [`AbortPromised`](super::AbortPromised).
+    pub const MOVE_ABORT: &str = "/v1/moves/{move}/abort";
+}
+
+/// Longest wait of a call that follows a move.
+pub const FOLLOW_MS_MAX: u64 = 10_000;
+
+/// Longest key, in bytes.
+pub const KEY_BYTES_MAX: usize = 64;
+
+/// What tells one call from another.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CallKey(String);
+
+/// A text that is no key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a key; write 1 to {KEY_BYTES_MAX} of a-z, 0-9 and '-'")]
+pub struct CallKeyError;
+
+impl CallKey {
+    /// The key as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for CallKey {
+    type Err = CallKeyError;
+    fn from_str(text: &str) -> Result<CallKey, CallKeyError> {
+        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let fits = (1..=KEY_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed);
+        if fits { Ok(CallKey(text.to_owned())) } else { Err(CallKeyError) }
+    }
+}
+
+impl TryFrom<String> for CallKey {
+    type Error = CallKeyError;
+    fn try_from(text: String) -> Result<CallKey, CallKeyError> {
+        text.parse()
+    }
+}
+
+impl From<CallKey> for String {
+    fn from(key: CallKey) -> String {
+        key.0
+    }
+}
+
+impl fmt::Display for CallKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for CallKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One agent of one site, as operators name it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentAt {
+    /// The site.
+    pub site: SiteName,
+    /// The agent.
+    pub agent: PartName,
+}
+
+impl AgentAt {
+    /// Whether `end` is the same agent.
+    #[must_use]
+    pub fn is_at(&self, end: &End) -> bool {
+        self.site == end.site && self.agent == end.agent
+    }
+}
+
+impl From<&End> for AgentAt {
+    fn from(end: &End) -> AgentAt {
+        AgentAt { site: end.site.clone(), agent: end.agent.clone() }
+    }
+}
+
+impl fmt::Display for AgentAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "site {} ({})", self.site, self.agent)
+    }
+}
+
+/// How the service is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Who it is, by its certificate.
+    pub identity: Identity,
+    /// Its version.
+    pub version: String,
+    /// How long it has run.
+    pub uptime_s: u64,
+    /// What its orders carry; another one after each start.
+    pub owner: placement::Owner,
+    /// Moves that have not ended.
+    pub moves_under_way: usize,
+}
