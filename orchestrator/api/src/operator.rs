@@ -4,6 +4,7 @@
 //! again, and gets the answer that the first one got, also from a service that was killed and
 //! started in between.
 
+mod client;
 mod moves;
 mod plan;
 mod vms;
@@ -14,6 +15,7 @@ use std::str::FromStr;
 use placement::{End, Identity, PartName, SiteName};
 use serde::{Deserialize, Serialize};
 
+pub use client::OperatorClient;
 pub use moves::{
     AbortMove, AbortPromised, BeginMove, Budget, CopyView, Earlier, MOVE_ID_BYTES_MAX, MoveBegun,
     MoveId, MoveIdError, MoveList, MoveState, MoveView, PACE_BYTES_PER_S, PACE_BYTES_PER_S_DEFAULT,

@@ -1,0 +1,114 @@
+//! Asks the service over one stream: one call at a time, in order. Spawns nothing: the caller polls
+//! the connection beside the call, and decides how long to wait.
+
+use exchange::{CallError, Connection, Exchange, filled};
+use placement::VmName;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    AbortMove, AbortPromised, BeginMove, MoveBegun, MoveId, MoveList, MoveView, PlanMove, PlanView,
+    ServiceStatus, StartVm, VmPlaces, VmStarted, path,
+};
+
+/// Asks the service over one stream.
+#[derive(Debug)]
+pub struct OperatorClient(Exchange);
+
+impl OperatorClient {
+    /// A client over `stream`, which must be secured and lead to the service that is meant.
+    ///
+    /// # Errors
+    /// The stream is broken already.
+    pub async fn over<S>(stream: S) -> Result<(OperatorClient, Connection<S>), CallError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (exchange, connection) = Exchange::over(stream).await?;
+        Ok((OperatorClient(exchange), connection))
+    }
+
+    /// How the service is.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn status(&mut self) -> Result<ServiceStatus, CallError> {
+        self.0.get(path::STATUS).await
+    }
+
+    /// The service's metrics, as text for Prometheus.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn metrics(&mut self) -> Result<String, CallError> {
+        self.0.get_text(path::METRICS).await
+    }
+
+    /// Every VM, and where it runs.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn vms(&mut self) -> Result<VmPlaces, CallError> {
+        self.0.get(path::VMS).await
+    }
+
+    /// Starts a VM for the first time.
+    ///
+    /// # Errors
+    /// See [`CallError`]. Where the connection broke, say it again with the same key.
+    pub async fn start(&mut self, start: &StartVm) -> Result<VmStarted, CallError> {
+        self.0.say(&filled(path::VM_START, &[&start.definition.name]), start).await
+    }
+
+    /// What a move would be like.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn plan(&mut self, vm: &VmName, plan: &PlanMove) -> Result<PlanView, CallError> {
+        self.0.say(&filled(path::VM_PLAN, &[vm]), plan).await
+    }
+
+    /// Orders a move.
+    ///
+    /// # Errors
+    /// See [`CallError`]. Where the connection broke, say it again with the same key.
+    pub async fn begin(&mut self, begin: &BeginMove) -> Result<MoveBegun, CallError> {
+        self.0.say(path::MOVES, begin).await
+    }
+
+    /// All moves.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn moves(&mut self) -> Result<MoveList, CallError> {
+        self.0.get(path::MOVES).await
+    }
+
+    /// One move. With `after`, the answer waits until it is of another version, or
+    /// [`FOLLOW_MS_MAX`](super::FOLLOW_MS_MAX) have passed.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn one_move(
+        &mut self,
+        id: &MoveId,
+        after: Option<u64>,
+    ) -> Result<MoveView, CallError> {
+        let mut path = filled(path::MOVE, &[id]);
+        if let Some(after) = after {
+            path.push_str(&format!("?after={after}"));
+        }
+        self.0.get(&path).await
+    }
+
+    /// Asks that a move be called off.
+    ///
+    /// # Errors
+    /// See [`CallError`]; among them, that it is too late.
+    pub async fn abort(
+        &mut self,
+        id: &MoveId,
+        abort: &AbortMove,
+    ) -> Result<AbortPromised, CallError> {
+        self.0.say(&filled(path::MOVE_ABORT, &[id]), abort).await
+    }
+}
