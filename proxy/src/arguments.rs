@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use daemon::telemetry::LogFormat;
+use clap::{Parser, Subcommand};
+use daemon::program::RunArguments;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,7 +60,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve until a signal ends it.
-    Run(Run),
+    Run(RunArguments),
     /// Say what a configuration means, or everything that is wrong with it.
     Check {
         /// The configuration file.
@@ -70,35 +70,4 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Run {
-    /// The configuration file.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: PathBuf,
-    /// For whom the log on stderr is written.
-    #[arg(long, value_enum, default_value_t = Format::Human)]
-    pub(crate) log_format: Format,
-    /// How much is logged: error, warn, info, debug, trace, or a list as in `info,daemon=debug`.
-    /// Wins over RUST_LOG, which wins over the configuration.
-    #[arg(long, value_name = "LEVEL")]
-    pub(crate) log_level: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum Format {
-    /// A line for people, coloured on a terminal.
-    Human,
-    /// A JSON object a line.
-    Json,
-}
-
-impl From<Format> for LogFormat {
-    fn from(format: Format) -> LogFormat {
-        match format {
-            Format::Human => LogFormat::Human,
-            Format::Json => LogFormat::Json,
-        }
-    }
 }

@@ -95,7 +95,7 @@ async fn reload(proxy: &Proxy, caller: &Identity) -> Answer {
                 ReloadError::Load(LoadError::Config(_)) | ReloadError::Telemetry(_) => {
                     (StatusCode::UNPROCESSABLE_ENTITY, "bad_config")
                 }
-                ReloadError::Load(LoadError::Credentials(_)) => {
+                ReloadError::Load(LoadError::Credentials(_) | LoadError::OtherName { .. }) => {
                     (StatusCode::UNPROCESSABLE_ENTITY, "bad_credentials")
                 }
                 ReloadError::Listen(_) => (StatusCode::CONFLICT, "address_unavailable"),

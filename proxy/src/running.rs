@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use daemon::config::ConfigError;
-use daemon::identity::{Credentials, CredentialsError};
+use daemon::identity::Credentials;
+pub use daemon::loaded::LoadError;
 use daemon::telemetry::{Telemetry, TelemetryError};
 use metrics::gauge;
-use placement::Role;
 use rustls::ServerConfig;
 use tokio::sync::Mutex;
 use tunnel::driver::{PeerPlan, Reach};
@@ -29,39 +28,8 @@ pub const EXPIRY_WARNING_DAYS: u64 = 14;
 
 const DAY_S: u64 = 86_400;
 
-/// Configuration and certificates, read from disk and checked, each by itself and against the other.
-#[derive(Debug)]
-pub struct Loaded {
-    /// What the proxy is told to be.
-    pub config: Config,
-    /// Who it can prove to be.
-    pub credentials: Arc<Credentials>,
-}
-
-/// Why there is nothing to run on.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The file is wrong.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The certificates are, or belong to somebody else.
-    #[error(transparent)]
-    Credentials(#[from] CredentialsError),
-}
-
-impl Loaded {
-    /// Reads everything that the file at `path` leads to. Blocks on the disk.
-    ///
-    /// # Errors
-    /// The first of the two that is wrong.
-    pub fn read(path: &std::path::Path) -> Result<Loaded, LoadError> {
-        let config = Config::read(path)?;
-        let Config { basics, .. } = &config;
-        let credentials = Credentials::load(&basics.identity)?;
-        credentials.expect(Role::Proxy, &basics.site, &basics.identity)?;
-        Ok(Loaded { config, credentials: Arc::new(credentials) })
-    }
-}
+/// Configuration and certificates, read from disk and checked.
+pub type Loaded = daemon::loaded::Loaded<Config>;
 
 /// One generation of [`Loaded`].
 #[derive(Debug)]

@@ -1,7 +1,9 @@
 //! What a daemon is before it has a job.
 //!
-//! `causeway-proxy`, `causeway-gslb` and `causeway agent` all begin the same way, in this order:
+//! `causeway-proxy`, `causeway-gslb`, `causeway agent` and `causeway serve` all begin the same way,
+//! in this order:
 //!
+//! 1. [`program`] turns arguments into what is to be done, and what became of it into an exit code;
 //! 1. [`config`] reads one file, names every problem in it with line and column, and yields a value
 //!    that cannot represent nonsense;
 //! 2. [`telemetry`] starts the log on stderr and the metrics that nobody serves but ourselves;
@@ -11,6 +13,7 @@
 //!    route;
 //! 5. [`shutdown`] turns signals into an orderly stop with a bound, or a reload.
 //!
+//! [`loaded`] is what the first steps yield, and [`life`] goes through the others.
 //! [`state`] is what a daemon must remember over all of that: one small file each.
 //!
 //! Nothing here knows what a proxy, a name server or a VM is.
@@ -18,6 +21,9 @@
 pub mod config;
 pub mod control;
 pub mod identity;
+pub mod life;
+pub mod loaded;
+pub mod program;
 pub mod shutdown;
 pub mod state;
 pub mod telemetry;

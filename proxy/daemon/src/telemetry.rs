@@ -147,11 +147,14 @@ impl Telemetry {
     }
 
     /// Keeps the recorder's memory bounded; runs beside the daemon's work and never ends.
-    pub async fn upkeep(&self) {
-        let mut tick = tokio::time::interval(Duration::from_secs(UPKEEP_S));
-        loop {
-            tick.tick().await;
-            self.metrics.run_upkeep();
+    pub fn upkeep(&self) -> impl Future<Output = ()> + Send + use<> {
+        let metrics = self.metrics.clone();
+        async move {
+            let mut tick = tokio::time::interval(Duration::from_secs(UPKEEP_S));
+            loop {
+                tick.tick().await;
+                metrics.run_upkeep();
+            }
         }
     }
 }

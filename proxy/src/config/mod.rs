@@ -21,6 +21,8 @@ use daemon::config::{
     self, Basics, ConfigError, Problems, Told, WrittenControl, WrittenIdentity, WrittenLog,
     WrittenState,
 };
+use daemon::loaded::Configuration;
+use placement::Role;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -82,13 +84,15 @@ pub struct Limits {
     pub shutdown_drain: Duration,
 }
 
-impl Config {
-    /// Reads and checks the file at `path`.
-    ///
-    /// # Errors
-    /// Unreadable, or wrong in ways that are all named.
-    pub fn read(path: &Path) -> Result<Config, ConfigError> {
+impl Configuration for Config {
+    const ROLE: Role = Role::Proxy;
+
+    fn read(path: &Path) -> Result<Config, ConfigError> {
         config::read(path, check)
+    }
+
+    fn basics(&self) -> &Basics {
+        &self.basics
     }
 }
 

@@ -54,7 +54,7 @@ async fn a_bad_reload_changes_nothing_and_says_why() {
     let bad = CONFIG.replace("[log]", "[log]\ncolour = 1");
     house.configure(&bad);
     proxy.signal(Signal::HUP);
-    let event = proxy.event("reload refused; the proxy runs on as before").await;
+    let event = proxy.event("reload refused; all runs on as before").await;
     let why = event["why"].as_str().unwrap();
     assert!(why.contains("proxy.toml:15:1: unknown field 'colour'"), "{why}");
 
