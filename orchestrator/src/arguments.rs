@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use daemon::telemetry::LogFormat;
+use clap::{Args, Parser, Subcommand};
+use daemon::program::RunArguments;
 use orchestrator::pki::LEAF_DAYS;
 use placement::{Identity, PartName, Role, SiteName};
 
@@ -88,43 +88,13 @@ pub(crate) enum Command {
 pub(crate) enum Agent {
     /// Serve until a signal ends it; VMs run on.
     #[command(after_help = AGENT)]
-    Run(AgentRun),
+    Run(RunArguments),
     /// Say what a configuration means, or everything that is wrong with it.
     Check {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct AgentRun {
-    /// The configuration file.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: PathBuf,
-    /// How the log is written, to stderr.
-    #[arg(long, value_enum, default_value_t = LogAs::Human)]
-    pub(crate) log_format: LogAs,
-    /// How much is logged: error, warn, info, debug or trace; wins over RUST_LOG and the file.
-    #[arg(long, value_name = "LEVEL")]
-    pub(crate) log_level: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum LogAs {
-    /// Lines for people.
-    Human,
-    /// One JSON object a line.
-    Json,
-}
-
-impl From<LogAs> for LogFormat {
-    fn from(format: LogAs) -> LogFormat {
-        match format {
-            LogAs::Human => LogFormat::Human,
-            LogAs::Json => LogFormat::Json,
-        }
-    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -7,7 +7,8 @@ use daemon::config::{
     Basics, ConfigError, Problems, Told, WrittenControl, WrittenIdentity, WrittenLog, WrittenState,
     beside, read,
 };
-use placement::PartName;
+use daemon::loaded::Configuration;
+use placement::{PartName, Role};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -136,15 +137,23 @@ pub struct Network {
     pub proxy: PartName,
 }
 
-impl Config {
-    /// Reads and checks the file at `path`.
-    ///
-    /// # Errors
-    /// Unreadable, or wrong in ways that are all named.
-    pub fn read(path: &Path) -> Result<Config, ConfigError> {
+impl Configuration for Config {
+    const ROLE: Role = Role::Agent;
+
+    fn read(path: &Path) -> Result<Config, ConfigError> {
         read(path, check)
     }
 
+    fn basics(&self) -> &Basics {
+        &self.basics
+    }
+
+    fn name(&self) -> Option<&PartName> {
+        Some(&self.name)
+    }
+}
+
+impl Config {
     /// The image of this name.
     #[must_use]
     pub fn image(&self, name: &PartName) -> Option<&Image> {
