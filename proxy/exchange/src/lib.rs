@@ -171,7 +171,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> fmt::Debug for Connection<S> {
 
 /// A path with its `{…}` filled in, in order. Ids and names need no escaping.
 #[must_use]
-pub fn filled(pattern: &str, values: &[&dyn fmt::Display]) -> String {
+pub fn filled(pattern: &str, values: &[&(dyn fmt::Display + Sync)]) -> String {
     let mut values = values.iter();
     let fill = |segment: &str| match segment.strip_prefix('{').and_then(|_| values.next()) {
         Some(value) => value.to_string(),
