@@ -6,6 +6,7 @@
 
 mod client;
 mod flow;
+mod ledger;
 mod service;
 mod tunnel;
 
@@ -18,6 +19,7 @@ pub use flow::{
     CloseReason, FLOWS_PER_PAGE_MAX, Flow, FlowId, FlowIdError, FlowPage, FlowQuery, FlowState,
     Killed, Protocol, Side, StateFilter, WayBytes,
 };
+pub use ledger::{PINNED_PER_PAGE_MAX, Passed, PinnedFlow, PinnedPage, Straggler};
 pub use service::{Backend, BackendAddress, Drained, Health, RefusedFor, Service, Services};
 pub use tunnel::{
     ChannelGranted, ChannelRevoked, Claim, Claimed, GrantChannel, Tunnel, TunnelChannel, TunnelPeer,

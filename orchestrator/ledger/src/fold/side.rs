@@ -1,0 +1,37 @@
+//! Side flows: one row for each tuple, from what the watches at both ports saw.
+
+use std::collections::BTreeMap;
+
+use super::Oddities;
+use crate::event::{SideFlowSeen, Tuple, VmEnd};
+use crate::rows::{OddityKind, SideFlowRow, Subject};
+
+/// First and last packet at each port.
+#[derive(Debug, Default)]
+pub(super) struct Sightings(BTreeMap<Tuple, BTreeMap<VmEnd, (u64, u64)>>);
+
+impl Sightings {
+    pub(super) fn take(&mut self, seen: &SideFlowSeen) {
+        let ends = self.0.entry(seen.tuple).or_default();
+        let span = ends.entry(seen.end).or_insert((seen.first_at_ms, seen.last_at_ms));
+        *span = (span.0.min(seen.first_at_ms), span.1.max(seen.last_at_ms));
+    }
+}
+
+pub(super) fn rows(sightings: &Sightings, oddities: &mut Oddities) -> Vec<SideFlowRow> {
+    let row = |(tuple, ends): (&Tuple, &BTreeMap<VmEnd, (u64, u64)>)| {
+        let (source, target) = (ends.get(&VmEnd::Source), ends.get(&VmEnd::Target));
+        let row = SideFlowRow {
+            tuple: *tuple,
+            first_at_source_ms: source.map(|span| span.0),
+            last_at_source_ms: source.map(|span| span.1),
+            first_at_target_ms: target.map(|span| span.0),
+            last_at_target_ms: target.map(|span| span.1),
+        };
+        let overlaps = row.gap_ms().is_some_and(|gap| gap < 0);
+        let subject = Subject::SideFlow(*tuple);
+        oddities.note(&subject, OddityKind::AtBothEnds, usize::from(overlaps));
+        row
+    };
+    sightings.0.iter().map(row).collect()
+}
