@@ -173,7 +173,9 @@ pub enum Event {
 }
 
 impl Event {
-    /// What a proxy has told of one flow: how it was listed, and how it is or ended.
+    /// What a proxy has told of one flow: how it was listed, and how it is or ended. Where a proxy
+    /// is asked again and again, feed what it told last: each event that is fed twice counts as an
+    /// oddity.
     #[must_use]
     pub fn told(proxy: &ProxyKey, as_of_ms: u64, pinned: &PinnedFlow) -> [Event; 2] {
         let told = &pinned.flow;
