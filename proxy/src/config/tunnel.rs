@@ -4,16 +4,16 @@
 //! ```toml
 //! [tunnel]
 //! listen = "198.51.100.10:7402"   # where peers that dial reach us; needed if any does
-//! entrances = "/run/causeway/channels"
+//! entrances = "/run/causeway/agent"   # 0700, and the agent's folders.sockets where there is one
 //!
 //! [[tunnel.peer]]
 //! identity = "causeway://site/b/role/proxy/name/px1"
 //! dial = "203.0.113.10:7402"      # without it, the peer dials us: of each pair exactly one does
 //!
 //! [[tunnel.permit]]
-//! channel = "mirror"
+//! channel = "disk"
 //! vm = "web"                      # without it, of every VM
-//! target = "unix:/run/causeway/vms/{vm}.{epoch}/mirror.sock"
+//! target = "unix:/run/causeway/agent/{vm}.{epoch}.disk"
 //! ```
 
 use std::net::SocketAddr;
@@ -62,7 +62,7 @@ struct WrittenPermit {
 pub struct TunnelConfig {
     /// Where peers that dial reach us.
     pub listen: Option<SocketAddr>,
-    /// The folder of the sockets that hypervisors connect to.
+    /// The folder of the sockets that hypervisors connect to, `VM.EPOCH.CHANNEL`, each its owner's.
     pub entrances: PathBuf,
     /// The other proxies.
     pub peers: Vec<PeerPlan>,

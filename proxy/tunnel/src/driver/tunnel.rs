@@ -159,6 +159,7 @@ impl Tunnel {
             return Ok(None);
         }
         if let Some((entrance, _)) = site.open.get(grant) {
+            entrance.give_to_owner()?;
             return Ok(Some(entrance.path().to_owned()));
         }
         let (entrance, listener) = match Entrance::open(&self.inner.entrances, grant) {

@@ -107,7 +107,7 @@ async fn a_channel_ends_with_its_grant_whichever_end_takes_it_back() {
             assert!(matches!(ending, Ending::Reset { .. }), "{ending:?}");
         }
         if !by_dialling_end {
-            let entrance = sites.folder.path().join("a/web.2.b.mirror.sock");
+            let entrance = sites.folder.path().join("a/web.2.mirror");
             assert!(!entrance.exists(), "its socket goes too");
         }
     }

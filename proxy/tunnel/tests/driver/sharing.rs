@@ -108,7 +108,7 @@ async fn an_orderly_stop_ends_streams_at_both_ends_and_leaves_no_socket() {
     let (mut near, mut far) = sites.joined("mirror", &ChannelOptions::default()).await;
     near.write_all(b"x").await.unwrap();
     soon(far.read_exact(&mut [0])).await.unwrap();
-    let entrance = sites.folder.path().join("a/web.2.b.mirror.sock");
+    let entrance = sites.folder.path().join("a/web.2.mirror");
     assert!(entrance.exists());
     sites.a.stop().await;
     assert!(!entrance.exists());
