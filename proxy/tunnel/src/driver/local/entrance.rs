@@ -12,6 +12,8 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt}
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, chownat, fchmod, fstat, openat, statat};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::{Gid, Uid, geteuid};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
@@ -158,13 +160,18 @@ fn remove_dead(folder: &Path, path: &Path) -> Result<(), EntranceError> {
     };
     let owner = fs::metadata(folder).map_err(|source| system(folder, "looked at", source))?;
     let known = metadata.uid() == geteuid().as_raw() || metadata.uid() == owner.uid();
-    let dead = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    let probe = std::os::unix::net::UnixStream::connect;
-    let ours = metadata.file_type().is_socket() && known;
-    if !ours || !probe(path).is_err_and(|error| dead(&error)) {
+    if !metadata.file_type().is_socket() || !known || is_listened_on(path) {
         return Err(EntranceError::Taken { path: path.to_owned() });
     }
     fs::remove_file(path).map_err(|source| system(path, "removed", source))
+}
+
+/// Asks without waiting: somebody whose backlog is full listens too.
+fn is_listened_on(path: &Path) -> bool {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let tried = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+        .and_then(|socket| connect(&socket, &SocketAddrUnix::new(path)?));
+    tried != Err(Errno::CONNREFUSED)
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
