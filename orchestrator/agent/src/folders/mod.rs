@@ -8,24 +8,26 @@
 //! DISKS/VM.moved-EPOCH                 what a move left
 //! SOCKETS/VM.EPOCH.work, .emergency, .watch   monitors of the process made in that epoch
 //! SOCKETS/VM.EPOCH.disk, .memory       that move's channels: at the target QEMU listens here, at
-//!                                      the source whoever carries them
+//!                                      the source the proxy, whose tunnel.entrances this folder is
 //! ```
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+mod process;
+
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use orchestrator_api::VmDefinition;
 use placement::{Epoch, Release, VmName};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::process::geteuid;
 
 use crate::config::User;
+pub use process::{Kind, ProcessFolder};
 
 /// Longest path of a unix socket, in bytes.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
-
-/// So much of QEMU's log goes into an error.
-const COMPLAINT_BYTES_MAX: usize = 400;
 
 /// Why files are not as they should be.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +50,14 @@ pub enum FolderError {
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
+    },
+    /// The sockets' folder is neither ours nor QEMU's.
+    #[error("{}: this folder of sockets belongs to user {uid}; give agent and proxy one of their own as folders.sockets and tunnel.entrances", path.display())]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is.
+        uid: u32,
     },
     /// A socket could not have this name.
     #[error("{}: is longer than the {SOCKET_PATH_BYTES_MAX} bytes of a socket's path; choose a shorter folders.sockets", .0.display())]
@@ -87,22 +97,29 @@ pub struct Folders {
 }
 
 impl Folders {
-    /// Makes both where they are missing.
+    /// Makes both where they are missing, and gives the sockets' to QEMU's user, whoever made it:
+    /// the proxy may have been first.
     ///
     /// # Errors
-    /// They cannot be made, or the sockets' is open to others.
+    /// They cannot be made, or the sockets' is open to others, or is another's.
     pub fn open(&self, user: &User) -> Result<(), FolderError> {
         make_folder(&self.disks, 0o711)?;
         let sockets = &self.sockets;
         if !sockets.exists() {
             make_folder(sockets, 0o700)?;
-            let owned = chown(sockets, Some(user.uid), Some(user.gid));
-            owned.map_err(failed(sockets, "given to QEMU's user"))?;
         }
         let metadata = fs::metadata(sockets).map_err(failed(sockets, "looked at"))?;
         let mode = metadata.permissions().mode() & 0o7777;
         if mode & 0o077 != 0 {
             return Err(FolderError::Open { path: sockets.clone(), mode });
+        }
+        let uid = metadata.uid();
+        if uid != user.uid && uid != geteuid().as_raw() {
+            return Err(FolderError::Foreign { path: sockets.clone(), uid });
+        }
+        if (uid, metadata.gid()) != (user.uid, user.gid) {
+            let owned = chown(sockets, Some(user.uid), Some(user.gid));
+            owned.map_err(failed(sockets, "given to QEMU's user"))?;
         }
         Ok(())
     }
@@ -155,13 +172,17 @@ impl Folders {
         self.socket(vm, epoch, what)
     }
 
-    /// Removes the sockets of a process that has ended; those of the move it was made for too.
+    /// Removes the sockets of a process that has ended; those of the move it was made for too. One
+    /// that somebody listens on is another's, and stays.
     ///
     /// # Errors
     /// One cannot be removed.
     pub fn remove_sockets(&self, vm: &VmName, epoch: Epoch) -> Result<(), FolderError> {
         for what in ["work", "emergency", "watch", "disk", "memory"] {
-            remove_file(&self.socket(vm, epoch, what)?)?;
+            let path = self.socket(vm, epoch, what)?;
+            if !is_listened_on(&path) {
+                remove_file(&path)?;
+            }
         }
         Ok(())
     }
@@ -190,149 +211,6 @@ pub fn made_by(vm: &VmName, name: &str) -> Option<Release> {
     (process_name(vm, &release) == name).then_some(release)
 }
 
-/// One process's files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProcessFolder {
-    path: PathBuf,
-}
-
-impl ProcessFolder {
-    /// The folder itself.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// A disk's image, raw.
-    #[must_use]
-    pub fn disk(&self, index: usize) -> PathBuf {
-        self.path.join(format!("disk{index}"))
-    }
-
-    /// What the guest says.
-    #[must_use]
-    pub fn console(&self) -> PathBuf {
-        self.path.join("console")
-    }
-
-    /// Makes folder and empty disks, whole or not at all. Disks that are there already stay.
-    ///
-    /// # Errors
-    /// The disk is full, or not ours.
-    pub fn make(
-        &self,
-        definition: &VmDefinition,
-        user: &User,
-        kind: Kind,
-    ) -> Result<(), FolderError> {
-        if self.path.exists() {
-            return Ok(());
-        }
-        let mut new = self.path.clone().into_os_string();
-        new.push(".new");
-        let new = ProcessFolder { path: new.into() };
-        new.remove()?;
-        make_folder(&new.path, 0o711)?;
-        for (index, disk) in definition.disks.iter().enumerate() {
-            let path = new.disk(index);
-            let file = new_file(&path, user)?;
-            file.set_len(disk.bytes).map_err(failed(&path, "made so large"))?;
-            file.sync_all().map_err(failed(&path, "synced"))?;
-        }
-        new_file(&new.console(), user)?;
-        if kind == Kind::Target {
-            let mark = new.mark();
-            File::create(&mark).map_err(failed(&mark, "made"))?;
-        }
-        fs::rename(&new.path, &self.path).map_err(failed(&self.path, "put in place"))?;
-        sync_above(&self.path)
-    }
-
-    /// Whether every disk of the definition is there.
-    ///
-    /// # Errors
-    /// One is not.
-    pub fn check(&self, definition: &VmDefinition) -> Result<(), FolderError> {
-        let mut disks = (0..definition.disks.len()).map(|index| self.disk(index));
-        disks.find(|disk| !disk.is_file()).map_or(Ok(()), |disk| Err(FolderError::NoDisk(disk)))
-    }
-
-    /// Where QEMU itself complains.
-    ///
-    /// # Errors
-    /// The file cannot be opened.
-    pub fn log(&self) -> Result<File, FolderError> {
-        let path = self.path.join("qemu.log");
-        let mut options = OpenOptions::new();
-        options.create(true).append(true).mode(0o600);
-        options.open(&path).map_err(failed(&path, "opened"))
-    }
-
-    /// The last that QEMU complained of.
-    #[must_use]
-    pub fn complaint(&self) -> String {
-        let text = fs::read(self.path.join("qemu.log")).unwrap_or_default();
-        let from = text.len().saturating_sub(COMPLAINT_BYTES_MAX);
-        String::from_utf8_lossy(text.get(from..).unwrap_or_default()).trim().to_owned()
-    }
-
-    /// Whether the disks are a target's that never ran.
-    #[must_use]
-    pub fn is_reserved(&self) -> bool {
-        self.mark().exists()
-    }
-
-    /// From here on the disks are the VM's own. Before it runs on them.
-    ///
-    /// # Errors
-    /// The mark cannot be removed.
-    pub fn keep(&self) -> Result<(), FolderError> {
-        let mark = self.mark();
-        if mark.exists() {
-            remove_file(&mark)?;
-            sync_above(&mark)?;
-        }
-        Ok(())
-    }
-
-    /// Renames it, unless that was done.
-    ///
-    /// # Errors
-    /// It cannot be renamed.
-    pub fn move_to(&self, to: &ProcessFolder) -> Result<(), FolderError> {
-        if !self.path.exists() && to.path.exists() {
-            return Ok(());
-        }
-        fs::rename(&self.path, &to.path).map_err(failed(&self.path, "set aside"))?;
-        sync_above(&to.path)
-    }
-
-    /// Deletes it, if it is there.
-    ///
-    /// # Errors
-    /// Something in it cannot be deleted.
-    pub fn remove(&self) -> Result<(), FolderError> {
-        match fs::remove_dir_all(&self.path) {
-            Ok(()) => sync_above(&self.path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(source) => Err(failed(&self.path, "deleted")(source)),
-        }
-    }
-
-    fn mark(&self) -> PathBuf {
-        self.path.join("reserved")
-    }
-}
-
-/// Whose disks they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A VM's that is to run on them.
-    Own,
-    /// A target's, to be filled.
-    Target,
-}
-
 fn failed<'p>(path: &'p Path, action: &'static str) -> impl FnOnce(io::Error) -> FolderError + 'p {
     move |source| FolderError::System { path: path.to_owned(), action, source }
 }
@@ -352,15 +230,6 @@ fn make_folder(path: &Path, mode: u32) -> Result<(), FolderError> {
     fs::set_permissions(path, wanted).map_err(failed(path, "given its mode"))
 }
 
-fn new_file(path: &Path, user: &User) -> Result<File, FolderError> {
-    let mut options = OpenOptions::new();
-    options.create_new(true).write(true).mode(0o600);
-    let file = options.open(path).map_err(failed(path, "made"))?;
-    let owned = chown(path, Some(user.uid), Some(user.gid));
-    owned.map_err(failed(path, "given to QEMU's user"))?;
-    Ok(file)
-}
-
 fn remove_file(path: &Path) -> Result<(), FolderError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -370,9 +239,12 @@ fn remove_file(path: &Path) -> Result<(), FolderError> {
     }
 }
 
-fn sync_above(path: &Path) -> Result<(), FolderError> {
-    let above = path.parent().unwrap_or(Path::new("/"));
-    File::open(above).and_then(|folder| folder.sync_all()).map_err(failed(above, "synced"))
+/// Asks without waiting: somebody whose backlog is full listens too.
+fn is_listened_on(path: &Path) -> bool {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let tried = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+        .and_then(|socket| connect(&socket, &SocketAddrUnix::new(path)?));
+    !matches!(tried, Err(Errno::CONNREFUSED | Errno::NOENT))
 }
 
 #[cfg(test)]
@@ -395,6 +267,42 @@ mod tests {
             assert_eq!(made_by(&vm, other), None, "{other}");
         }
         assert_eq!(made_by(&"we".parse().unwrap(), &name), None);
+    }
+
+    #[test]
+    fn the_folder_of_sockets_becomes_qemus_whoever_made_it_and_no_third_ones() {
+        let outer = tempfile::tempdir().unwrap();
+        let user = User { name: "nobody".to_owned(), uid: 65_534, gid: 65_534 };
+        let folders = Folders { disks: outer.path().join("d"), sockets: outer.path().join("s") };
+        make_folder(&folders.sockets, 0o700).unwrap();
+        for _ in 0..2 {
+            folders.open(&user).unwrap();
+            let seen = fs::metadata(&folders.sockets).unwrap();
+            assert_eq!((seen.uid(), seen.gid()), (user.uid, user.gid));
+        }
+        chown(&folders.sockets, Some(7), Some(7)).unwrap();
+        let error = folders.open(&user).unwrap_err();
+        assert!(matches!(error, FolderError::Foreign { uid: 7, .. }), "{error}");
+        chown(&folders.sockets, Some(0), Some(0)).unwrap();
+        fs::set_permissions(&folders.sockets, Permissions::from_mode(0o750)).unwrap();
+        let error = folders.open(&user).unwrap_err();
+        assert!(matches!(error, FolderError::Open { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_socket_that_somebody_listens_on_stays() {
+        let outer = tempfile::tempdir().unwrap();
+        let folders = Folders { disks: outer.path().join("d"), sockets: outer.path().to_owned() };
+        let vm: VmName = "web".parse().unwrap();
+        let listen = |what| {
+            let path = folders.socket(&vm, Epoch::new(2), what).unwrap();
+            (std::os::unix::net::UnixListener::bind(&path).unwrap(), path)
+        };
+        let ((alive, kept), (dead, gone)) = (listen("disk"), listen("memory"));
+        drop(dead);
+        folders.remove_sockets(&vm, Epoch::new(2)).unwrap();
+        assert_eq!((kept.exists(), gone.exists()), (true, false));
+        drop(alive);
     }
 
     #[test]

@@ -1,92 +1,29 @@
 //! The effects of fencing on real processes, disks and ports, and the facts that decisions need.
 
+mod copying;
+mod error;
+mod looking;
+mod target;
+
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
-use network::{OpenTap, TapError};
-use orchestrator_api::{CopyCommand, Mac, ProcessDoes, ProcessView, Progress, VmDefinition};
-use placement::{Effect, Facts, Incarnation, ProcessState, Release, VmName};
-use placement::{End, Process as Fact};
-use serde_json::{Value, json};
-use tokio::time::timeout;
+use network::OpenTap;
+use orchestrator_api::{Mac, VmDefinition};
+use placement::{Effect, End, Facts, Incarnation, Process as Fact, Release, VmName};
 
 use super::command_line::{Begin, Given};
-use super::process::{ConnectError, Process};
+use super::process::Process;
 use super::spawn;
 use crate::config::{Accelerator, Config};
-use crate::copy::{self, Copy, CopyError, Source, no_arguments};
+use crate::copy::{self, Copy, no_arguments};
 use crate::executor::{Host, Kept};
-use crate::folders::{Channel, FolderError, Kind, Monitor as Which, ProcessFolder};
-use crate::port::{Port, PortError};
+use crate::folders::{Kind, Monitor as Which, ProcessFolder};
+use crate::port::Port;
+pub use error::HostError;
 
 /// Memory of a multiple of this much is corrupted by moves under TCG in QEMU 7.2.
 const EVEN_KIB: u64 = 256;
-
-/// How long a process may take to say what it does. One that waits for a dead link says nothing, and
-/// must not keep the order waiting that ends its wait.
-const LOOK_MAX: Duration = Duration::from_secs(2);
-
-/// Why an effect failed.
-#[derive(Debug, thiserror::Error)]
-pub enum HostError {
-    /// This host has no such image.
-    #[error("image '{0}' is not configured here; add an [[image]] of that name to the agent")]
-    NoImage(String),
-    /// This host has no such network.
-    #[error("network '{0}' is not configured here; add a [[network]] of that name to the agent")]
-    NoNetwork(String),
-    /// Memory of a size that moves under TCG corrupt.
-    #[error(
-        "{0} KiB of memory is a multiple of {EVEN_KIB}, which moves under tcg corrupt; take 64 KiB less"
-    )]
-    EvenMemory(u64),
-    /// The record has no definition.
-    #[error("the record has no definition of the VM; send it with place or reserve")]
-    NoDefinition,
-    /// The process is gone.
-    #[error("no process of the VM made by {0} is here")]
-    NoProcess(Release),
-    /// A process cannot be started, found or ended.
-    #[error("QEMU cannot be {action}")]
-    System {
-        /// What was being done.
-        action: &'static str,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// It was started, and cannot be reached; it was ended.
-    #[error("QEMU does not come up; it says: {complaint}")]
-    NotUp {
-        /// The end of its log.
-        complaint: String,
-        /// How that showed.
-        #[source]
-        source: Box<HostError>,
-    },
-    /// Files.
-    #[error(transparent)]
-    Folder(#[from] FolderError),
-    /// The network.
-    #[error(transparent)]
-    Tap(#[from] TapError),
-    /// The port.
-    #[error(transparent)]
-    Port(#[from] PortError),
-    /// Monitors.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// The copy.
-    #[error(transparent)]
-    Copy(#[from] CopyError),
-}
-
-impl From<super::MonitorError> for HostError {
-    fn from(error: super::MonitorError) -> HostError {
-        HostError::Connect(ConnectError::Monitor(error))
-    }
-}
 
 /// One VM on this host.
 pub(crate) struct QemuHost {
@@ -184,122 +121,6 @@ impl QemuHost {
         Ok(host)
     }
 
-    /// What the VM's processes do, as last looked at: now.
-    pub(crate) async fn view(&mut self, kept: &Kept) -> Vec<ProcessView> {
-        let looked = self.look(kept).await;
-        let view = |(made_by, pid, state)| ProcessView { made_by, pid, does: does(state) };
-        looked.into_iter().map(view).collect()
-    }
-
-    pub(crate) fn progress(&self) -> Option<Progress> {
-        self.copy.as_ref().map(Copy::progress)
-    }
-
-    /// Acts on the copy. That the caller holds the standing claim, here at its source, is settled.
-    pub(crate) async fn copy(
-        &mut self,
-        command: CopyCommand,
-        kept: &Kept,
-    ) -> Result<Progress, HostError> {
-        let epoch = kept.record.epoch;
-        if let CopyCommand::MirrorStart = command {
-            self.start_copy(kept).await?;
-        }
-        if let (CopyCommand::Cancel, None) = (command, &self.copy) {
-            return self.cancel_unknown(kept).await;
-        }
-        let none = || CopyError::Phase { found: "not begun".to_owned(), wanted: "mirroring" };
-        let copy = self.copy.as_mut().filter(|copy| copy.progress().epoch == epoch);
-        let copy = copy.ok_or_else(none)?;
-        match command {
-            CopyCommand::MirrorStart => {}
-            CopyCommand::MemoryStart { bytes_per_s, remaining_bytes_max } => {
-                copy.start_memory(bytes_per_s, remaining_bytes_max)?;
-            }
-            CopyCommand::Finish => copy.finish()?,
-            CopyCommand::Cancel => copy.cancel().await?,
-        }
-        Ok(copy.progress())
-    }
-
-    /// A copy that an earlier agent drove, if any, is ended; of its progress nothing is known.
-    async fn cancel_unknown(&mut self, kept: &Kept) -> Result<Progress, HostError> {
-        if let Some(made_by) = kept.record.seat.incarnation().map(|seat| seat.made_by.clone())
-            && self.has(&made_by)
-        {
-            copy::cancel(&self.monitors(&made_by, kept).await?, false).await?;
-        }
-        Ok(copy::cancelled(kept.record.epoch))
-    }
-
-    async fn start_copy(&mut self, kept: &Kept) -> Result<(), HostError> {
-        let epoch = kept.record.epoch;
-        if let Some(copy) = &self.copy {
-            let progress = copy.progress();
-            if progress.epoch == epoch && copy.is_under_way() {
-                return Ok(());
-            }
-        }
-        let incarnation = kept.record.seat.incarnation();
-        let made_by = incarnation.map(|incarnation| incarnation.made_by.clone());
-        let made_by = made_by.ok_or(HostError::NoDefinition)?;
-        let monitors = self.monitors(&made_by, kept).await?;
-        // What an earlier copy may have left behind would be in this one's way.
-        copy::cancel(&monitors, false).await?;
-        let folders = &self.config.folders;
-        let source = Source {
-            monitors,
-            disks: definition(kept)?.disks.len(),
-            disk_socket: folders.channel(&self.vm, epoch, Channel::Disk)?,
-            memory_socket: folders.channel(&self.vm, epoch, Channel::Memory)?,
-        };
-        self.copy = Some(Copy::start(source, epoch));
-        Ok(())
-    }
-
-    async fn look(&mut self, kept: &Kept) -> Vec<(Release, u32, ProcessState)> {
-        self.processes.retain_mut(|process| !process.has_ended());
-        let mut seen = Vec::new();
-        for index in 0..self.processes.len() {
-            let Some(process) = self.processes.get(index) else { break };
-            let (made_by, pid) = (process.made_by.clone(), process.pid);
-            let state = match timeout(LOOK_MAX, self.state(&made_by, kept)).await {
-                Ok(Ok(state)) => state,
-                Ok(Err(_)) | Err(_) => ProcessState::Unsure,
-            };
-            seen.push((made_by, pid, state));
-        }
-        seen
-    }
-
-    /// What one process does. An error means that it has not answered.
-    async fn state(&mut self, made_by: &Release, kept: &Kept) -> Result<ProcessState, HostError> {
-        let work = self.monitors(made_by, kept).await?.work;
-        let status = work.execute("query-status", no_arguments()).await?;
-        let word = status["status"].as_str().unwrap_or_default();
-        if status["running"] == Value::Bool(true) {
-            return Ok(ProcessState::Running);
-        }
-        if self.folder(made_by).is_reserved() {
-            let migration = work.execute("query-migrate", no_arguments()).await?;
-            let loaded = word != "inmigrate" && migration["status"] == "completed";
-            return Ok(ProcessState::Incoming { loaded });
-        }
-        let is_seats = kept.record.seat.incarnation().is_some_and(|seat| seat.made_by == *made_by);
-        let copy = self.copy.as_ref().filter(|_| is_seats);
-        let progress = copy.map(|copy| (copy.progress(), copy.is_stopped()));
-        Ok(match (word, progress) {
-            ("postmigrate", Some((progress, true)))
-                if progress.phase == orchestrator_api::Phase::Completed =>
-            {
-                ProcessState::Completed { of: progress.epoch }
-            }
-            // It stopped itself to switch over, and runs on by itself when that fails.
-            ("finish-migrate", Some((_, false)) | None) => ProcessState::Unsure,
-            _ => ProcessState::Stopped,
-        })
-    }
-
     async fn boot(&mut self, incarnation: &Incarnation, kept: &Kept) -> Result<(), HostError> {
         let made_by = &incarnation.made_by;
         if self.has(made_by) {
@@ -344,71 +165,6 @@ impl QemuHost {
         for made_by in others {
             self.kill(&made_by).await?;
             self.drop_reserved(&made_by)?;
-        }
-        Ok(())
-    }
-
-    async fn create_target(
-        &mut self,
-        incarnation: &Incarnation,
-        kept: &Kept,
-    ) -> Result<(), HostError> {
-        let made_by = &incarnation.made_by;
-        // One that is there is of an attempt that did not come to its end.
-        self.kill_target(made_by).await?;
-        let definition = definition(kept)?;
-        self.folder(made_by).make(definition, &self.config.qemu.user, Kind::Target)?;
-        let begun = self.receive(made_by, kept, definition.disks.len()).await;
-        if begun.is_err() {
-            self.kill_target(made_by).await?;
-        }
-        begun
-    }
-
-    async fn receive(
-        &mut self,
-        made_by: &Release,
-        kept: &Kept,
-        disks: usize,
-    ) -> Result<(), HostError> {
-        self.start(made_by, kept, Begin::Receive).await?;
-        let work = self.monitors(made_by, kept).await?.work;
-        copy::memory::capabilities(&work).await?;
-        let folders = &self.config.folders;
-        let disk_socket = folders.channel(&self.vm, made_by.epoch, Channel::Disk)?;
-        let memory_socket = folders.channel(&self.vm, made_by.epoch, Channel::Memory)?;
-        let address = json!({ "type": "unix", "data": { "path": disk_socket } });
-        work.execute("nbd-server-start", json!({ "addr": address })).await?;
-        for index in 0..disks {
-            let name = format!("disk{index}");
-            let export = json!({ "type": "nbd", "id": name, "node-name": name, "name": name,
-                                 "writable": true });
-            work.execute("block-export-add", export).await?;
-        }
-        let uri = format!("unix:{}", memory_socket.display());
-        work.execute("migrate-incoming", json!({ "uri": uri })).await?;
-        Ok(())
-    }
-
-    async fn kill_target(&mut self, made_by: &Release) -> Result<(), HostError> {
-        self.kill(made_by).await?;
-        self.drop_reserved(made_by)
-    }
-
-    /// Only what never ran: anything else is some VM's disk.
-    fn drop_reserved(&self, made_by: &Release) -> Result<(), HostError> {
-        let folder = self.folder(made_by);
-        if folder.is_reserved() {
-            folder.remove()?;
-        }
-        Ok(())
-    }
-
-    async fn close_export(&mut self, made_by: &Release, kept: &Kept) -> Result<(), HostError> {
-        let work = self.monitors(made_by, kept).await?.work;
-        let exports = work.execute("query-block-exports", no_arguments()).await?;
-        if exports.as_array().is_some_and(|exports| !exports.is_empty()) {
-            work.execute("nbd-server-stop", no_arguments()).await?;
         }
         Ok(())
     }
@@ -507,15 +263,4 @@ fn definition(kept: &Kept) -> Result<&VmDefinition, HostError> {
 
 fn system(action: &'static str) -> impl FnOnce(io::Error) -> HostError {
     move |source| HostError::System { action, source }
-}
-
-fn does(state: ProcessState) -> ProcessDoes {
-    match state {
-        ProcessState::Running => ProcessDoes::Runs,
-        ProcessState::Unsure => ProcessDoes::Unsure,
-        ProcessState::Stopped => ProcessDoes::Stopped,
-        ProcessState::Completed { .. } => ProcessDoes::Completed,
-        ProcessState::Incoming { loaded: false } => ProcessDoes::Waits,
-        ProcessState::Incoming { loaded: true } => ProcessDoes::Loaded,
-    }
 }
