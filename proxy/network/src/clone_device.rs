@@ -1,5 +1,5 @@
-//! `/dev/net/tun` becomes a tap by one ioctl.
-#![allow(unsafe_code, reason = "TUNSETIFF has no safe form; this file holds nothing else")]
+//! `/dev/net/tun` becomes a tap or a TUN by one ioctl, and outlives us by another.
+#![allow(unsafe_code, reason = "these ioctls have no safe form; this file holds nothing else")]
 
 use std::ffi::c_int;
 use std::fs::{File, OpenOptions};
@@ -8,9 +8,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 
 use rustix::fs::OFlags;
-use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
+use rustix::ioctl::{IntegerSetter, Opcode, Updater, ioctl, opcode};
 
 const TUNSETIFF: Opcode = opcode::write::<c_int>(b'T', 202);
+const TUNSETPERSIST: Opcode = opcode::write::<c_int>(b'T', 203);
+const IFF_TUN: i16 = 0x0001;
 const IFF_TAP: i16 = 0x0002;
 /// No header of four bytes before each frame.
 const IFF_NO_PI: i16 = 0x1000;
@@ -26,7 +28,22 @@ struct Request {
 
 /// A new tap and its name. `pattern` has a `%d` where the kernel puts the first free number. It is
 /// gone when its last descriptor is.
-pub(crate) fn open(pattern: &str) -> io::Result<(OwnedFd, String)> {
+pub(crate) fn open_tap(pattern: &str) -> io::Result<(OwnedFd, String)> {
+    open(pattern, IFF_TAP)
+}
+
+/// The TUN of this name in the calling thread's namespace, which stays when its descriptor is
+/// closed. It is made where it is not there.
+pub(crate) fn open_lasting_tun(name: &str) -> io::Result<OwnedFd> {
+    let (device, _) = open(name, IFF_TUN)?;
+    // SAFETY: TUNSETPERSIST takes a number by value and no pointer.
+    unsafe {
+        ioctl(&device, IntegerSetter::<TUNSETPERSIST>::new_usize(1))?;
+    }
+    Ok(device)
+}
+
+fn open(pattern: &str, kind: i16) -> io::Result<(OwnedFd, String)> {
     let mut name = [0; NAME_BYTES];
     let bytes = pattern.as_bytes();
     match name.get_mut(..bytes.len()) {
@@ -36,7 +53,7 @@ pub(crate) fn open(pattern: &str) -> io::Result<(OwnedFd, String)> {
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let device: File =
         OpenOptions::new().read(true).write(true).custom_flags(flags).open("/dev/net/tun")?;
-    let mut request = Request { name, flags: IFF_TAP | IFF_NO_PI, rest: [0; 22] };
+    let mut request = Request { name, flags: kind | IFF_NO_PI, rest: [0; 22] };
     // SAFETY: TUNSETIFF reads and writes one `struct ifreq`, 40 bytes, which `Request` is laid out as.
     unsafe {
         ioctl(&device, Updater::<TUNSETIFF, Request>::new(&mut request))?;

@@ -1,11 +1,28 @@
-//! The wanted state of the network around a VM.
+//! The wanted state of the network around a VM, and nothing that decides it.
 //!
-//! So far the VM's port alone: [`tap`] makes the interface that a network card ends on, puts it on a
-//! bridge, and tells the bridge where a MAC is. `link` speaks rtnetlink for it, `clone_device` is
-//! the one system call that has no safe form.
+//! Two halves. The [`port`] side is the agent's: the VM's own tap on its hypervisor's bridge, and
+//! the rules there. The [`leg`] side is the proxy's: its interface on the application subnet, in a
+//! network [`namespace`] of ours, with a TUN beside it whose other end is the tunnel.
+//!
+//! `netlink` speaks rtnetlink, `nft` the packet rules; `clone_device`, `own_namespace` and
+//! `packet_socket` are the system calls that have no safe form.
 
 mod clone_device;
-mod link;
+mod error;
+pub mod leg;
+mod mac;
+pub mod namespace;
+mod netlink;
+mod nft;
+mod own_namespace;
 pub mod tap;
+mod tuples;
+mod vm;
 
+pub use error::NetworkError;
+pub use mac::{Mac, NoMac};
+pub use namespace::Namespace;
+pub use netlink::PROTOCOL;
 pub use tap::{OpenTap, TapError, pin};
+pub use tuples::TUPLES_MAX;
+pub use vm::{Guest, Tuple, VmTag};

@@ -7,8 +7,8 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use crate::clone_device;
-use crate::link::Link;
+use crate::netlink::Netlink;
+use crate::{Mac, clone_device};
 
 /// Frames that may wait for the VM: what arrives while it is stopped must not be dropped before it
 /// can be read and shipped.
@@ -67,16 +67,19 @@ impl OpenTap {
     /// # Errors
     /// See [`TapError`]; nothing is left then.
     pub fn on(bridge: &str, alias: &str) -> Result<OpenTap, TapError> {
-        let link = Link::open().map_err(TapError::Make)?;
+        let netlink = Netlink::open().map_err(TapError::Make)?;
         let no_bridge = |source| TapError::NoBridge { bridge: bridge.to_owned(), source };
-        let bridge_index = link.index(bridge).map_err(no_bridge)?;
-        let (descriptor, name) = clone_device::open(PATTERN).map_err(TapError::Make)?;
-        let join = |link: &Link| {
-            let index = link.index(&name)?;
-            link.make_port(index, bridge_index, QUEUE_LENGTH, alias)?;
-            link.set_up(index)
+        let bridge_index = netlink.index(bridge).map_err(no_bridge)?;
+        let (descriptor, name) = clone_device::open_tap(PATTERN).map_err(TapError::Make)?;
+        let join = || {
+            let index = netlink.index(&name)?;
+            netlink.name_for_people(index, alias)?;
+            netlink.set_queue_length(index, QUEUE_LENGTH)?;
+            netlink.silence(index)?;
+            netlink.join(index, bridge_index)?;
+            netlink.set_up(index)
         };
-        join(&link).map_err(|source| TapError::Join {
+        join().map_err(|source| TapError::Join {
             tap: name.clone(),
             bridge: bridge.to_owned(),
             source,
@@ -102,7 +105,8 @@ impl OpenTap {
 ///
 /// # Errors
 /// [`TapError::Pin`].
-pub fn pin(tap: &str, mac: [u8; 6]) -> Result<(), TapError> {
-    let pinned = Link::open().and_then(|link| link.pin(link.index(tap)?, mac));
+pub fn pin(tap: &str, mac: impl Into<Mac>) -> Result<(), TapError> {
+    let mac = mac.into();
+    let pinned = Netlink::open().and_then(|netlink| netlink.pin(netlink.index(tap)?, mac));
     pinned.map_err(|source| TapError::Pin { tap: tap.to_owned(), source })
 }

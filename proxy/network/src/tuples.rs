@@ -1,0 +1,109 @@
+//! Conversations as nft's sets hold them, read back.
+
+use std::net::IpAddr;
+
+use serde_json::Value;
+
+use crate::{Mac, Tuple};
+
+/// Elements of one set, and conversations of one VM in one list.
+pub const TUPLES_MAX: usize = 65_536;
+
+/// The conversations in a set that `nft -j list set` told, each with the MAC that stands with it, if
+/// one does. What is no conversation is passed over.
+pub(crate) fn read(told: &Value) -> impl Iterator<Item = (Tuple, Option<Mac>)> {
+    let objects = told.get("nftables").and_then(Value::as_array).into_iter().flatten();
+    let elements =
+        objects.filter_map(|object| object.get("set")?.get("elem")?.as_array()).flatten();
+    elements.filter_map(element).take(TUPLES_MAX)
+}
+
+/// An element is its value, or an object that has it beside its times.
+fn element(element: &Value) -> Option<(Tuple, Option<Mac>)> {
+    let value = element.get("elem").and_then(|timed| timed.get("val")).unwrap_or(element);
+    let parts = value.get("concat")?.as_array()?;
+    let [vm, vm_port, peer, peer_port, rest @ ..] = parts.as_slice() else { return None };
+    let tuple = Tuple {
+        vm: address(vm)?,
+        vm_port: port(vm_port)?,
+        peer: address(peer)?,
+        peer_port: port(peer_port)?,
+    };
+    if tuple.vm.is_ipv4() != tuple.peer.is_ipv4() {
+        return None;
+    }
+    let mac = match rest {
+        [] => None,
+        [mac, ..] => Some(mac.as_str()?.parse().ok()?),
+    };
+    Some((tuple, mac))
+}
+
+fn address(value: &Value) -> Option<IpAddr> {
+    value.as_str()?.parse().ok()
+}
+
+fn port(value: &Value) -> Option<u16> {
+    value.as_u64().and_then(|port| port.try_into().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn told(elements: Vec<Value>) -> Value {
+        json!({ "nftables": [
+            { "metainfo": { "version": "1.0.6" } },
+            { "set": { "family": "netdev", "name": "seen_tcp4", "elem": elements } },
+        ]})
+    }
+
+    #[test]
+    fn conversations_are_read_with_and_without_times_and_macs() {
+        let timed = json!({ "elem": { "val":
+            { "concat": ["10.9.2.1", 40_000, "10.9.21.1", 5432, "02:00:00:00:21:01"] },
+            "timeout": 3600, "expires": 3599 } });
+        let plain = json!({ "concat": ["fd10::2:1", 1, "fd10::21:1", 2] });
+        let told = told(vec![timed, plain]);
+        let read: Vec<_> = read(&told).collect();
+        assert_eq!(read.len(), 2);
+        assert_eq!(read[0].0.peer.to_string(), "10.9.21.1");
+        assert_eq!((read[0].0.peer_port, read[1].0.vm_port), (5432, 1));
+        assert_eq!(read[0].1.map(|mac| mac.to_string()).as_deref(), Some("02:00:00:00:21:01"));
+        assert_eq!(read[1].1, None);
+    }
+
+    #[test]
+    fn a_set_without_elements_holds_none() {
+        let told = json!({ "nftables": [{ "set": { "name": "seen_tcp4" } }] });
+        assert_eq!(read(&told).count(), 0);
+        assert_eq!(read(&Value::Null).count(), 0);
+    }
+
+    fn part() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(json!("10.0.0.1")),
+            Just(json!("fd10::1")),
+            Just(json!("02:00:00:00:00:01")),
+            any::<i64>().prop_map(Value::from),
+            ".{0,12}".prop_map(Value::from),
+            Just(Value::Null),
+            Just(json!({ "concat": [] })),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_told_is_read_or_passed_over(
+            parts in prop::collection::vec(prop::collection::vec(part(), 0..7), 0..4)
+        ) {
+            let elements: Vec<_> = parts.iter().map(|parts| json!({ "concat": parts })).collect();
+            let told = told(elements);
+            for (tuple, _) in read(&told) {
+                prop_assert_eq!(tuple.vm.is_ipv4(), tuple.peer.is_ipv4());
+            }
+        }
+    }
+}
