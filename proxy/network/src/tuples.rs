@@ -53,7 +53,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    fn told(elements: Vec<Value>) -> Value {
+    fn told(elements: &[Value]) -> Value {
         json!({ "nftables": [
             { "metainfo": { "version": "1.0.6" } },
             { "set": { "family": "netdev", "name": "seen_tcp4", "elem": elements } },
@@ -66,7 +66,7 @@ mod tests {
             { "concat": ["10.9.2.1", 40_000, "10.9.21.1", 5432, "02:00:00:00:21:01"] },
             "timeout": 3600, "expires": 3599 } });
         let plain = json!({ "concat": ["fd10::2:1", 1, "fd10::21:1", 2] });
-        let told = told(vec![timed, plain]);
+        let told = told(&[timed, plain]);
         let read: Vec<_> = read(&told).collect();
         assert_eq!(read.len(), 2);
         assert_eq!(read[0].0.peer.to_string(), "10.9.21.1");
@@ -100,7 +100,7 @@ mod tests {
             parts in prop::collection::vec(prop::collection::vec(part(), 0..7), 0..4)
         ) {
             let elements: Vec<_> = parts.iter().map(|parts| json!({ "concat": parts })).collect();
-            let told = told(elements);
+            let told = told(&elements);
             for (tuple, _) in read(&told) {
                 prop_assert_eq!(tuple.vm.is_ipv4(), tuple.peer.is_ipv4());
             }

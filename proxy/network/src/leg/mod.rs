@@ -35,7 +35,7 @@ use crate::namespace::Namespace;
 use crate::netlink::{Address, Netlink};
 use crate::nft::{Nft, NftProgram};
 use crate::tuples::{self, TUPLES_MAX};
-use crate::{Guest, Mac, NetworkError, Tuple, VmTag};
+use crate::{Mac, NetworkError, Tuple, VmTag};
 
 /// The TUN's name, in the namespace of ours.
 pub const TUN: &str = "causeway";
