@@ -105,10 +105,14 @@ impl StateFolder {
     pub fn open(path: &Path) -> Result<StateFolder, StateError> {
         let system =
             |action| move |source| StateError::System { path: path.to_owned(), action, source };
+        let outer = path.parent().filter(|outer| !outer.as_os_str().is_empty());
+        let outer = outer.unwrap_or(Path::new("."));
+        // What lies above is not ours alone: others' folders may lie there too.
+        let made = DirBuilder::new().recursive(true).mode(0o755).create(outer);
+        made.map_err(system("reached"))?;
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(system("made"))?;
         // Or a power cut could take the new folder, and all that is in it, with it.
-        let outer = path.parent().filter(|outer| !outer.as_os_str().is_empty());
-        let outer = File::open(outer.unwrap_or(Path::new("."))).map_err(system("synced"))?;
+        let outer = File::open(outer).map_err(system("synced"))?;
         outer.sync_all().map_err(system("synced"))?;
         let metadata = fs::metadata(path).map_err(system("looked at"))?;
         let mode = metadata.permissions().mode() & 0o7777;

@@ -21,6 +21,16 @@ fn opened() -> (tempfile::TempDir, StateFolder, StateFile<Seat>) {
 }
 
 #[test]
+fn a_folder_is_closed_to_others_and_what_lies_above_is_not() {
+    let outer = tempfile::tempdir().unwrap();
+    let above = outer.path().join("lib");
+    let _folder = StateFolder::open(&above.join("proxy")).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&above.join("proxy")), 0o700);
+    assert_eq!(mode(&above) & 0o011, 0o011, "{:o}", mode(&above));
+}
+
+#[test]
 fn what_was_saved_last_is_what_is_found() {
     let (_outer, folder, mut file) = opened();
     assert_eq!(file.load().unwrap(), None);

@@ -68,6 +68,10 @@ pub enum EntranceError {
 /// or, where we are root, whoever connects.
 pub(crate) fn prepare_folder(path: &Path) -> Result<(), EntranceError> {
     let system = |action| move |source| system(path, action, source);
+    // Whoever the folder is given to must get through what lies above.
+    let above = path.parent().unwrap_or(Path::new("/"));
+    let made = DirBuilder::new().recursive(true).mode(0o755).create(above);
+    made.map_err(system("reached"))?;
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(system("made"))?;
     let metadata = fs::metadata(path).map_err(system("looked at"))?;
     let mode = metadata.permissions().mode() & 0o7777;
@@ -282,7 +286,13 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_open_to_others_is_refused() {
+    fn a_folder_is_reached_by_others_and_open_to_nobody_but_its_owner() {
+        let outer = tempfile::tempdir().unwrap();
+        let (above, path) = (outer.path().join("run"), outer.path().join("run/channels"));
+        prepare_folder(&path).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o700);
+        assert_eq!(mode(&above) & 0o011, 0o011, "{:o}", mode(&above));
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o750)).unwrap();
         assert!(matches!(prepare_folder(folder.path()), Err(EntranceError::FolderOpen { .. })));
