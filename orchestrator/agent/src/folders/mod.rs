@@ -59,6 +59,14 @@ pub enum FolderError {
         /// Whose it is.
         uid: u32,
     },
+    /// QEMU's user does not get to a folder.
+    #[error("{}: QEMU's user cannot get through this folder (mode {mode:04o}); run: chmod o+x {}", path.display(), path.display())]
+    Unreachable {
+        /// What lies in the way.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// A socket could not have this name.
     #[error("{}: is longer than the {SOCKET_PATH_BYTES_MAX} bytes of a socket's path; choose a shorter folders.sockets", .0.display())]
     LongPath(PathBuf),
@@ -121,7 +129,8 @@ impl Folders {
             let owned = chown(sockets, Some(user.uid), Some(user.gid));
             owned.map_err(failed(sockets, "given to QEMU's user"))?;
         }
-        Ok(())
+        is_reached(&self.disks, user)?;
+        is_reached(sockets, user)
     }
 
     /// The files of the process that `made_by` made.
@@ -230,6 +239,24 @@ fn make_folder(path: &Path, mode: u32) -> Result<(), FolderError> {
     fs::set_permissions(path, wanted).map_err(failed(path, "given its mode"))
 }
 
+/// Whether `user` gets as far as what lies above `path`; else its QEMU would fail with less to say.
+fn is_reached(path: &Path, user: &User) -> Result<(), FolderError> {
+    let path = fs::canonicalize(path).map_err(failed(path, "looked at"))?;
+    for above in path.ancestors().skip(1) {
+        let metadata = fs::metadata(above).map_err(failed(above, "looked at"))?;
+        let mode = metadata.permissions().mode() & 0o7777;
+        let may_enter = match (metadata.uid() == user.uid, metadata.gid() == user.gid) {
+            (true, _) => mode & 0o100,
+            (false, true) => mode & 0o010,
+            (false, false) => mode & 0o001,
+        };
+        if may_enter == 0 {
+            return Err(FolderError::Unreachable { path: above.to_owned(), mode });
+        }
+    }
+    Ok(())
+}
+
 fn remove_file(path: &Path) -> Result<(), FolderError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -272,6 +299,7 @@ mod tests {
     #[test]
     fn the_folder_of_sockets_becomes_qemus_whoever_made_it_and_no_third_ones() {
         let outer = tempfile::tempdir().unwrap();
+        fs::set_permissions(outer.path(), Permissions::from_mode(0o711)).unwrap();
         let user = User { name: "nobody".to_owned(), uid: 65_534, gid: 65_534 };
         let folders = Folders { disks: outer.path().join("d"), sockets: outer.path().join("s") };
         make_folder(&folders.sockets, 0o700).unwrap();
@@ -280,6 +308,9 @@ mod tests {
             let seen = fs::metadata(&folders.sockets).unwrap();
             assert_eq!((seen.uid(), seen.gid()), (user.uid, user.gid));
         }
+        fs::set_permissions(outer.path(), Permissions::from_mode(0o700)).unwrap();
+        let error = folders.open(&user).unwrap_err();
+        assert!(matches!(error, FolderError::Unreachable { .. }), "{error}");
         chown(&folders.sockets, Some(7), Some(7)).unwrap();
         let error = folders.open(&user).unwrap_err();
         assert!(matches!(error, FolderError::Foreign { uid: 7, .. }), "{error}");

@@ -15,6 +15,7 @@ use placement::{Answer, Authority, Command, Epoch, Identity, Owner, VmName};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 
 /// Longest wait for an answer; a boot is among them.
 pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(120);
@@ -70,19 +71,30 @@ pub(crate) fn call<T>(
     stream: TcpStream,
     asked: impl AsyncFnOnce(&mut AgentClient) -> Result<T, CallError>,
 ) -> Result<T, CallError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    stream.set_nonblocking(true).unwrap();
-    let calling = async {
-        let stream = tokio::net::TcpStream::from_std(stream).unwrap();
-        let config = credentials.client_config(agent.clone());
-        let stream = identity::connect(config, agent, stream).await.unwrap();
+    secured(credentials, agent, stream, async |stream| {
         let (mut client, connection) = AgentClient::over(stream).await?;
         tokio::select! {
             answer = asked(&mut client) => answer,
             Err(error) = connection => Err(error),
         }
+    })
+}
+
+/// Calls `who` over a connection that it has secured.
+pub(crate) fn secured<T>(
+    credentials: &Credentials,
+    who: &Identity,
+    stream: TcpStream,
+    calling: impl AsyncFnOnce(TlsStream<tokio::net::TcpStream>) -> T,
+) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    stream.set_nonblocking(true).unwrap();
+    let called = async {
+        let stream = tokio::net::TcpStream::from_std(stream).unwrap();
+        let config = credentials.client_config(who.clone());
+        calling(identity::connect(config, who, stream).await.unwrap()).await
     };
-    runtime.block_on(async { timeout(ANSWER_MAX, calling).await }).expect("the agent answers")
+    runtime.block_on(async { timeout(ANSWER_MAX, called).await }).expect("it answers")
 }
 
 /// Who drives the move.

@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use rustix::process::Signal;
 use wan::Change;
 
 use crate::asking::{self, Asked, Papers, authority, order, owner, vm};
-use crate::relay::Relay;
+use crate::tunnel::{Channels, Proxy};
 
 /// Longest wait for anything, on a machine busy with compilers.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(120);
@@ -31,7 +32,8 @@ pub(crate) const PACE: u64 = 125_000_000;
 const REMAINS_MAX: u64 = 8 << 20;
 /// Copies of one move, each begun anew after a VM that switched over by itself.
 const ATTEMPTS_MAX: u32 = 3;
-const SOCKETS: &str = "/run/causeway/agent";
+/// Of agent and proxy alike.
+pub(crate) const SOCKETS: &str = "/run/causeway/agent";
 const DISKS: &str = "/var/lib/causeway/disks";
 
 pub(crate) fn world() -> World {
@@ -46,19 +48,22 @@ pub(crate) fn world() -> World {
 /// An agent at a site of a world.
 pub(crate) struct Crew<'w> {
     pub(crate) site: &'w Site,
+    /// Its site's.
+    proxy: Arc<Proxy<'w>>,
     serve: Credentials,
     process: Option<Process>,
 }
 
 impl<'w> Crew<'w> {
-    /// Makes all that an agent needs at the site, and starts it.
-    pub(crate) fn start(site: &'w Site, papers: &Papers, machine: &Machine) -> Crew<'w> {
-        let place = site.place();
-        let put = |to: &str, bytes: Vec<u8>, mode| {
-            place.write_file(Path::new(to), bytes).unwrap();
-            let path = place.path(Path::new(to));
-            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-        };
+    /// Makes all that an agent needs at the site, and starts it, after the site's proxy.
+    pub(crate) fn start(
+        world: &'w World,
+        site: &'w Site,
+        papers: &Papers,
+        machine: &Machine,
+    ) -> Crew<'w> {
+        let put = |to: &str, bytes, mode| put(site, to, bytes, mode);
+        let proxy = Arc::new(Proxy::start(world, site, papers));
         let bundle = papers.bundle(site.name(), "agent", "hv1");
         for file in ["certificate.pem", "key.pem", "ca.pem"] {
             let bytes = fs::read(bundle.join(file)).unwrap();
@@ -82,7 +87,7 @@ impl<'w> Crew<'w> {
         let text = asking::configuration(site.name(), listen, &rest);
         put("/etc/causeway/agent.toml", text.into_bytes(), 0o644);
         let serve = papers.credentials("a", "orchestrator", "serve");
-        let mut crew = Crew { site, serve, process: None };
+        let mut crew = Crew { site, proxy, serve, process: None };
         crew.begin();
         crew
     }
@@ -201,12 +206,12 @@ pub(crate) fn place(at: &Crew<'_>, definition: &VmDefinition) {
 }
 
 /// A move as far as a target that waits: claimed at both ends, reserved, channels joined.
-pub(crate) fn begin_move(
-    from: &Crew<'_>,
-    to: &Crew<'_>,
+pub(crate) fn begin_move<'w>(
+    from: &Crew<'w>,
+    to: &Crew<'w>,
     epoch: u64,
     definition: &VmDefinition,
-) -> (Authority, [Relay; 2]) {
+) -> (Authority, Channels<'w>) {
     let under = authority(epoch);
     let pair = Pair { from: from.end(), to: to.end() };
     for agent in [from, to] {
@@ -219,11 +224,8 @@ pub(crate) fn begin_move(
     let reserve = order("reserve", &under, reserve, Some(definition));
     assert_eq!(Asked::order(to, &reserve).unwrap(), Answer::Reserved);
     to.process_that(ProcessDoes::Waits);
-    let join = |what| {
-        let path = PathBuf::from(format!("{SOCKETS}/{}.{epoch}.{what}", vm()));
-        Relay::start(from.site, to.site, &path)
-    };
-    (under, [join("disk"), join("memory")])
+    let channels = Channels::open(&from.proxy, &to.proxy, &under);
+    (under, channels)
 }
 
 /// Mirrors, then copies memory, until little enough remains. A VM that has switched over by itself
@@ -280,6 +282,13 @@ pub(crate) fn call_off(from: &Crew<'_>, to: &Crew<'_>, under: &Authority) {
         let back = Command::GiveBack { authority: authority() };
         assert_eq!(agent.does("give-back", under, back), Answer::GivenBack);
     }
+}
+
+/// A file at a site.
+pub(crate) fn put(site: &Site, to: &str, bytes: Vec<u8>, mode: u32) {
+    site.place().write_file(Path::new(to), bytes).unwrap();
+    let path = site.place().path(Path::new(to));
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
 #[track_caller]

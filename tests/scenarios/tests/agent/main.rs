@@ -5,5 +5,5 @@
 mod asking;
 mod crew;
 mod refusals;
-mod relay;
+mod tunnel;
 mod whole_move;

@@ -1,8 +1,9 @@
 //! What an agent refuses by itself, asked directly over HTTPS; no QEMU is started.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command as Program, Stdio};
 
 use daemon::identity::Credentials;
@@ -25,6 +26,8 @@ impl Alone {
     fn start() -> Alone {
         let papers = Papers::new();
         let folder = papers.folder().to_owned();
+        // QEMU's user has to get to its disks.
+        fs::set_permissions(&folder, Permissions::from_mode(0o711)).unwrap();
         fs::rename(papers.bundle("a", "agent", "hv1"), folder.join("hv1")).unwrap();
         let rest = "[state]\nfolder = \"state\"\n[qemu]\nuser = \"nobody\"\naccelerator = \"tcg\"\n\
                     [folders]\ndisks = \"disks\"\nsockets = \"sockets\"";

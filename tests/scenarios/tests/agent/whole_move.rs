@@ -30,13 +30,13 @@ fn a_vm_that_switches_over_by_itself_runs_on_and_its_copy_is_given_up() {
     let world = world();
     let (a, b) = (world.site("a"), world.site("b"));
     let papers = Papers::new();
-    let at_a = Crew::start(a, &papers, &machine);
-    let at_b = Crew::start(b, &papers, &machine);
+    let at_a = Crew::start(&world, a, &papers, &machine);
+    let at_b = Crew::start(&world, b, &papers, &machine);
     let definition = guest(a);
     place(&at_a, &definition);
     let pid = at_a.process_that(ProcessDoes::Runs);
 
-    let (under, relays) = begin_move(&at_a, &at_b, 2, &definition);
+    let (under, channels) = begin_move(&at_a, &at_b, 2, &definition);
     at_a.copies("mirror", &under, CopyCommand::MirrorStart);
     at_a.wait_for(Phase::InStep);
     // So little never remains that the agent would keep the copy waiting.
@@ -50,7 +50,7 @@ fn a_vm_that_switches_over_by_itself_runs_on_and_its_copy_is_given_up() {
     assert!(why.contains("switched over by itself"), "{why}");
     assert_eq!(at_a.process_that(ProcessDoes::Runs), pid);
     call_off(&at_a, &at_b, &under);
-    drop(relays);
+    drop(channels);
     assert_eq!(at_a.process_that(ProcessDoes::Runs), pid);
 }
 
@@ -61,14 +61,14 @@ fn a_copy_over_a_dead_link_can_be_given_up_and_a_released_vm_runs_on_after_a_ref
     let world = world();
     let (a, b) = (world.site("a"), world.site("b"));
     let papers = Papers::new();
-    let at_a = Crew::start(a, &papers, &machine);
-    let at_b = Crew::start(b, &papers, &machine);
+    let at_a = Crew::start(&world, a, &papers, &machine);
+    let at_b = Crew::start(&world, b, &papers, &machine);
     let definition = guest(a);
     place(&at_a, &definition);
     let pid = at_a.process_that(ProcessDoes::Runs);
 
     // Nobody is told that the link is gone: QEMU waits for answers that never come.
-    let (under, relays) = begin_move(&at_a, &at_b, 2, &definition);
+    let (under, channels) = begin_move(&at_a, &at_b, 2, &definition);
     at_a.copies("mirror", &under, CopyCommand::MirrorStart);
     at_a.wait_for(Phase::InStep);
     at_a.copies("memory", &under, memory(1_000_000));
@@ -78,9 +78,9 @@ fn a_copy_over_a_dead_link_can_be_given_up_and_a_released_vm_runs_on_after_a_ref
     assert_eq!(at_a.process_that(ProcessDoes::Runs), pid);
     world.wan().heal("a", "b").unwrap();
     call_off(&at_a, &at_b, &under);
-    drop(relays);
+    drop(channels);
 
-    let (under, relays) = begin_move(&at_a, &at_b, 3, &definition);
+    let (under, channels) = begin_move(&at_a, &at_b, 3, &definition);
     copy_until_ready(&at_a, &at_b, &under, &definition, || {});
     let authority = || under.clone();
     at_a.does("stop", &under, Command::Stop { authority: authority() });
@@ -96,7 +96,7 @@ fn a_copy_over_a_dead_link_can_be_given_up_and_a_released_vm_runs_on_after_a_ref
     let evidence = Some(placement::order::Evidence::Refused { by, release: release.clone() });
     let run = Command::Run { authority: authority(), evidence };
     assert_eq!(at_a.does("run", &under, run), Answer::Runs);
-    drop(relays);
+    drop(channels);
     assert_eq!(at_a.process_that(ProcessDoes::Runs), pid);
     // What was refused is never started, whoever asks again.
     let start = Command::Start { authority: authority(), release: release.clone() };
@@ -112,8 +112,8 @@ fn a_vm_is_moved_by_orders_and_stays_when_they_are_taken_back_or_the_agent_dies(
     let world = world();
     let (a, b) = (world.site("a"), world.site("b"));
     let papers = Papers::new();
-    let mut at_a = Crew::start(a, &papers, &machine);
-    let at_b = Crew::start(b, &papers, &machine);
+    let mut at_a = Crew::start(&world, a, &papers, &machine);
+    let at_b = Crew::start(&world, b, &papers, &machine);
     let mac = addresses::vm(1).mac;
     let witnesses = [a, b].map(|s| Witness::start(s.name(), &s.hypervisor(), mac).unwrap());
     let untouched = [a, b].map(|site| Snapshot::take(site.place()).unwrap());
@@ -126,16 +126,16 @@ fn a_vm_is_moved_by_orders_and_stays_when_they_are_taken_back_or_the_agent_dies(
     is_nobodys(a, pid);
 
     // Called off while it waits for the stop.
-    let (under, relays) = begin_move(&at_a, &at_b, 2, &definition);
+    let (under, channels) = begin_move(&at_a, &at_b, 2, &definition);
     copy_until_ready(&at_a, &at_b, &under, &definition, || {});
     assert_eq!(at_a.copies("cancel", &under, CopyCommand::Cancel).phase, Phase::Cancelled);
     call_off(&at_a, &at_b, &under);
-    drop(relays);
+    drop(channels);
     assert_eq!(at_a.process_that(ProcessDoes::Runs), pid);
     nothing_left(b, &untouched[1]);
 
     // Its agent dies in mid-copy; the next one finds the VM and gives the copy up.
-    let (under, relays) = begin_move(&at_a, &at_b, 3, &definition);
+    let (under, channels) = begin_move(&at_a, &at_b, 3, &definition);
     at_a.copies("mirror", &under, CopyCommand::MirrorStart);
     at_a.wait_for(Phase::InStep);
     at_a.copies("memory", &under, memory(1_000_000));
@@ -148,17 +148,17 @@ fn a_vm_is_moved_by_orders_and_stays_when_they_are_taken_back_or_the_agent_dies(
     assert_eq!(at_a.process_that(ProcessDoes::Runs), pid);
     assert_eq!(at_a.copies("cancel", &under, CopyCommand::Cancel).phase, Phase::Cancelled);
     call_off(&at_a, &at_b, &under);
-    drop(relays);
+    drop(channels);
     nothing_left(b, &untouched[1]);
 
-    let (under, relays) = begin_move(&at_a, &at_b, 4, &definition);
+    let (under, channels) = begin_move(&at_a, &at_b, 4, &definition);
     let mut watched_at_b = None;
     copy_until_ready(&at_a, &at_b, &under, &definition, || {
         watched_at_b = Some(Watcher::start("web at b", &at_b.watch_socket(4)).unwrap());
     });
     let watched_at_b = watched_at_b.expect("a target was there");
     let release = moved(&at_a, &at_b, &under);
-    drop(relays);
+    drop(channels);
     at_b.process_that(ProcessDoes::Runs);
     let console_at_a = at_a.console(1);
     forgotten(&at_a, &at_b, &under, &release);
@@ -248,7 +248,10 @@ fn forgotten(from: &Crew<'_>, to: &Crew<'_>, under: &Authority, release: &Releas
 
 /// Of the moves here: no process, tap, socket or disk; the record alone.
 fn nothing_left(site: &Site, before: &Snapshot) {
-    let allowed = [Allowance::new("the record", Kind::File, "/var/lib/causeway/agent/")];
+    let allowed = [
+        Allowance::new("the record", Kind::File, "/var/lib/causeway/agent/"),
+        Allowance::new("the claim", Kind::File, "/var/lib/causeway/proxy/"),
+    ];
     let difference = before.compare(&Snapshot::take(site.place()).unwrap(), &allowed);
     assert!(difference.unexplained.is_empty(), "{}: {difference}", site.name());
 }
