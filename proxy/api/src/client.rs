@@ -5,8 +5,9 @@ use placement::{PartName, VmName};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
-    ChannelGranted, ChannelRevoked, Claim, Claimed, Drained, Flow, FlowId, FlowPage, FlowQuery,
-    GrantChannel, Killed, Reloaded, Services, Status, Tunnel, path,
+    AtPort, ChannelGranted, ChannelRevoked, Claim, Claimed, Diverted, Drained, Flow, FlowId,
+    FlowPage, FlowQuery, GrantChannel, Killed, LeftoversTaken, Networks, Released, Reloaded,
+    Services, StandsIn, Status, Tunnel, path,
 };
 
 /// Asks one proxy over one stream.
@@ -141,6 +142,51 @@ impl Client {
         grant: &GrantChannel,
     ) -> Result<ChannelRevoked, CallError> {
         self.0.say(&filled(path::CHANNEL_REVOKE, &[vm, channel]), grant).await
+    }
+
+    /// What the proxy has for the VM is kept back from here on.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn divert(&mut self, vm: &VmName, at: &AtPort) -> Result<Diverted, CallError> {
+        self.0.say(&filled(path::VM_DIVERT, &[vm]), at).await
+    }
+
+    /// The VM's port was turned round: the proxy answers for it.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn stand_in(&mut self, vm: &VmName, at: &AtPort) -> Result<StandsIn, CallError> {
+        self.0.say(&filled(path::VM_STAND_IN, &[vm]), at).await
+    }
+
+    /// Ships a part of what was left at the VM's port, as [`Leftovers::encode`](crate::Leftovers)
+    /// gives it.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn leftovers(
+        &mut self,
+        vm: &VmName,
+        part: Vec<u8>,
+    ) -> Result<LeftoversTaken, CallError> {
+        self.0.ship(&filled(path::VM_LEFTOVERS, &[vm]), part.into()).await
+    }
+
+    /// The VM runs here: what was kept back for it follows.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn release(&mut self, vm: &VmName, at: &AtPort) -> Result<Released, CallError> {
+        self.0.say(&filled(path::VM_RELEASE, &[vm]), at).await
+    }
+
+    /// The networks that the proxy has a leg on.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn networks(&mut self) -> Result<Networks, CallError> {
+        self.0.get(path::NETWORKS).await
     }
 
     /// The tunnel's end there.

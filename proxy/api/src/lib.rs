@@ -7,6 +7,8 @@
 mod client;
 mod flow;
 mod ledger;
+mod mac;
+mod port;
 mod service;
 mod tunnel;
 
@@ -20,6 +22,11 @@ pub use flow::{
     Killed, Protocol, Side, StateFilter, WayBytes,
 };
 pub use ledger::{PINNED_PER_PAGE_MAX, Passed, PinnedFlow, PinnedPage, Straggler};
+pub use mac::{Mac, NoMac};
+pub use port::{
+    AtPort, Conversation, Diverted, Leftovers, LeftoversError, LeftoversHead, LeftoversTaken, Leg,
+    Networks, PART_CONVERSATIONS_MAX, PART_PACKET_BYTES_MAX, PARTS_MAX, Released, StandsIn,
+};
 pub use service::{Backend, BackendAddress, Drained, Health, RefusedFor, Service, Services};
 pub use tunnel::{
     ChannelGranted, ChannelRevoked, Claim, Claimed, GrantChannel, Tunnel, TunnelChannel, TunnelPeer,
@@ -59,6 +66,21 @@ pub mod path {
     /// `POST` of a [`GrantChannel`](super::GrantChannel), orchestrator:
     /// [`ChannelRevoked`](super::ChannelRevoked).
     pub const CHANNEL_REVOKE: &str = "/v1/vms/{vm}/channels/{channel}/revoke";
+    /// `POST` of an [`AtPort`](super::AtPort), the agent of this site that the claim names:
+    /// [`Diverted`](super::Diverted). The begin of a hold; where flows of another site are pinned
+    /// here, that site's end keeps back first.
+    pub const VM_DIVERT: &str = "/v1/vms/{vm}/divert";
+    /// `POST` of an [`AtPort`](super::AtPort), the same agent: [`StandsIn`](super::StandsIn). Once
+    /// the port was turned round.
+    pub const VM_STAND_IN: &str = "/v1/vms/{vm}/stand-in";
+    /// `POST` of [`Leftovers`](super::Leftovers), the same agent:
+    /// [`LeftoversTaken`](super::LeftoversTaken).
+    pub const VM_LEFTOVERS: &str = "/v1/vms/{vm}/leftovers";
+    /// `POST` of an [`AtPort`](super::AtPort), the same agent: [`Released`](super::Released). Where
+    /// the VM runs, as that agent knows.
+    pub const VM_RELEASE: &str = "/v1/vms/{vm}/release";
+    /// `GET`, viewer and up, and agents: [`Networks`](super::Networks).
+    pub const NETWORKS: &str = "/v1/networks";
     /// `GET`, viewer and up: [`Tunnel`](super::Tunnel).
     pub const TUNNEL: &str = "/v1/tunnel";
 }
