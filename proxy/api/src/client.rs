@@ -1,13 +1,14 @@
 //! A client over one stream: one call at a time, in order.
 
 use exchange::{CallError, Connection, Exchange, filled};
-use placement::{PartName, VmName};
+use placement::{Epoch, PartName, VmName};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     AtPort, ChannelGranted, ChannelRevoked, Claim, Claimed, Diverted, Drained, Flow, FlowId,
-    FlowPage, FlowQuery, GrantChannel, Killed, LeftoversTaken, Networks, Released, Reloaded,
-    Services, StandsIn, Status, Tunnel, path,
+    FlowPage, FlowQuery, GrantChannel, Killed, LeftoversTaken, Networks, OfMove, PinnedPage,
+    Reclaim, Reclaimed, Redirect, Released, Reloaded, Services, Stage, StandsIn, Status, Tunnel,
+    Vm, Vms, path,
 };
 
 /// Asks one proxy over one stream.
@@ -116,6 +117,76 @@ impl Client {
     /// See [`CallError`]; among them, that the epoch is over or somebody else's.
     pub async fn claim(&mut self, vm: &VmName, claim: &Claim) -> Result<Claimed, CallError> {
         self.0.say(&filled(path::VM_CLAIM, &[vm]), claim).await
+    }
+
+    /// Says that a move is over.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn give_back(&mut self, vm: &VmName, of: &OfMove) -> Result<Claimed, CallError> {
+        self.0.say(&filled(path::VM_GIVE_BACK, &[vm]), of).await
+    }
+
+    /// Tells one end of a move where the VM is to go.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn stage(&mut self, vm: &VmName, stage: &Stage) -> Result<Vm, CallError> {
+        self.0.say(&filled(path::VM_STAGE, &[vm]), stage).await
+    }
+
+    /// Undoes a stage.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn unstage(&mut self, vm: &VmName, of: &OfMove) -> Result<Vm, CallError> {
+        self.0.say(&filled(path::VM_UNSTAGE, &[vm]), of).await
+    }
+
+    /// Tells where the VM runs from now on.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn redirect(&mut self, vm: &VmName, redirect: &Redirect) -> Result<Vm, CallError> {
+        self.0.say(&filled(path::VM_REDIRECT, &[vm]), redirect).await
+    }
+
+    /// Takes away what stands for a VM that has left.
+    ///
+    /// # Errors
+    /// See [`CallError`]; among them, that flows live.
+    pub async fn reclaim(&mut self, vm: &VmName, wish: &Reclaim) -> Result<Reclaimed, CallError> {
+        self.0.say(&filled(path::VM_RECLAIM, &[vm]), wish).await
+    }
+
+    /// Every VM that the proxy remembers.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn vms(&mut self) -> Result<Vms, CallError> {
+        self.0.get(path::VMS).await
+    }
+
+    /// What the proxy knows of one VM.
+    ///
+    /// # Errors
+    /// See [`CallError`]; among them, that it knows nothing of it.
+    pub async fn vm(&mut self, vm: &VmName) -> Result<Vm, CallError> {
+        self.0.get(&filled(path::VM, &[vm])).await
+    }
+
+    /// What the proxy has noted for the ledger of one move, from `after` on.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn cutover(
+        &mut self,
+        vm: &VmName,
+        epoch: Epoch,
+        after: Option<FlowId>,
+    ) -> Result<PinnedPage, CallError> {
+        let after = after.map(|after| format!("?after={after}")).unwrap_or_default();
+        self.0.get(&(filled(path::VM_CUTOVER, &[vm, &epoch]) + &after)).await
     }
 
     /// Grants a channel of a move.

@@ -11,6 +11,7 @@ mod mac;
 mod port;
 mod service;
 mod tunnel;
+mod vm;
 
 use placement::Identity;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,11 @@ pub use port::{
 pub use service::{Backend, BackendAddress, Drained, Health, RefusedFor, Service, Services};
 pub use tunnel::{
     ChannelGranted, ChannelRevoked, Claim, Claimed, GrantChannel, Tunnel, TunnelChannel, TunnelPeer,
+};
+pub use vm::{
+    Card, Elsewhere, Neighbour, OfMove, Place, Reclaim, Reclaimed, Redirect, Stage,
+    VM_ADDRESSES_MAX, VM_CONVERSATIONS_MAX, VM_PEERS_MAX, VM_PLACES_MAX, Vm, VmWay, Vms, WayKind,
+    WayPackets,
 };
 
 /// Where each call goes; the server's table and the client read them here.
@@ -60,11 +66,29 @@ pub mod path {
     pub const FLOW_KILL: &str = "/v1/flows/{flow}/kill";
     /// `POST` of a [`Claim`](super::Claim), orchestrator: [`Claimed`](super::Claimed).
     pub const VM_CLAIM: &str = "/v1/vms/{vm}/claim";
+    /// `POST` of an [`OfMove`](super::OfMove), orchestrator: [`Claimed`](super::Claimed). The move is
+    /// over: its channels end, and nothing of it is taken any more.
+    pub const VM_GIVE_BACK: &str = "/v1/vms/{vm}/give-back";
+    /// `POST` of a [`Stage`](super::Stage), orchestrator, at both ends: [`Vm`](super::Vm).
+    pub const VM_STAGE: &str = "/v1/vms/{vm}/stage";
+    /// `POST` of an [`OfMove`](super::OfMove), orchestrator: [`Vm`](super::Vm). The undo of a stage.
+    pub const VM_UNSTAGE: &str = "/v1/vms/{vm}/unstage";
+    /// `POST` of a [`Redirect`](super::Redirect), orchestrator, at every proxy: [`Vm`](super::Vm).
+    pub const VM_REDIRECT: &str = "/v1/vms/{vm}/redirect";
+    /// `POST` of a [`Reclaim`](super::Reclaim), orchestrator: [`Reclaimed`](super::Reclaimed). Refused
+    /// while flows live, unless forced.
+    pub const VM_RECLAIM: &str = "/v1/vms/{vm}/reclaim";
+    /// `GET`, viewer and up: [`Vms`](super::Vms).
+    pub const VMS: &str = "/v1/vms";
+    /// `GET`, viewer and up: [`Vm`](super::Vm).
+    pub const VM: &str = "/v1/vms/{vm}";
+    /// `GET`, viewer and up: [`PinnedPage`](super::PinnedPage). `?after=` (a flow's id).
+    pub const VM_CUTOVER: &str = "/v1/vms/{vm}/cutover/{epoch}";
     /// `POST` of a [`GrantChannel`](super::GrantChannel), orchestrator:
     /// [`ChannelGranted`](super::ChannelGranted).
     pub const CHANNEL_GRANT: &str = "/v1/vms/{vm}/channels/{channel}/grant";
-    /// `POST` of a [`GrantChannel`](super::GrantChannel), orchestrator:
-    /// [`ChannelRevoked`](super::ChannelRevoked).
+    /// `POST` of a [`GrantChannel`](super::GrantChannel), orchestrator, and the agent of this site
+    /// that the claim names: [`ChannelRevoked`](super::ChannelRevoked).
     pub const CHANNEL_REVOKE: &str = "/v1/vms/{vm}/channels/{channel}/revoke";
     /// `POST` of an [`AtPort`](super::AtPort), the agent of this site that the claim names:
     /// [`Diverted`](super::Diverted). The begin of a hold; where flows of another site are pinned

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use placement::{Authority, Epoch, Identity, SiteName, VmName};
+use placement::{Authority, Epoch, Identity, Pair, SiteName, VmName};
 use serde::{Deserialize, Serialize};
 
 /// A claim of a VM for one move.
@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct Claim {
     /// The next epoch and its owner.
     pub authority: Authority,
+    /// Both ends. The agent that they name at this proxy's site may speak for the VM's port.
+    pub pair: Pair,
 }
 
 /// A claim that was taken, and is on the proxy's disk.

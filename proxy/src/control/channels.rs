@@ -14,7 +14,7 @@ const CLAIM_ANEW: &str = "claim the vm with a later epoch, at both ends";
 
 pub(super) async fn claim(proxy: &Proxy, request: &Request) -> Answer {
     let vm: VmName = request.param("vm")?;
-    let Claim { authority } = request.json()?;
+    let Claim { authority, .. } = request.json()?;
     let claimed = proxy.inter_site().claim(&vm, &authority).await;
     let mark = claimed.map_err(|error| refused_epoch(&error))?;
     tracing::info!(caller = %request.caller(), %vm, %authority, "claimed");

@@ -224,7 +224,7 @@ pub(crate) fn begin_move<'w>(
     let reserve = order("reserve", &under, reserve, Some(definition));
     assert_eq!(Asked::order(to, &reserve).unwrap(), Answer::Reserved);
     to.process_that(ProcessDoes::Waits);
-    let channels = Channels::open(&from.proxy, &to.proxy, &under);
+    let channels = Channels::open(&from.proxy, &to.proxy, &under, &pair);
     (under, channels)
 }
 

@@ -10,7 +10,7 @@ use std::thread;
 use daemon::identity::Credentials;
 use lab::sandbox::{Launch, Process};
 use lab::world::{Site, World};
-use placement::{Authority, Identity};
+use placement::{Authority, Identity, Pair};
 use proxy_api::{CallError, Claim, Client, GrantChannel};
 
 use crate::asking::{self, Papers, vm};
@@ -86,9 +86,10 @@ impl<'w> Channels<'w> {
         from: &Arc<Proxy<'w>>,
         to: &Arc<Proxy<'w>>,
         under: &Authority,
+        pair: &Pair,
     ) -> Channels<'w> {
         let ends = [Arc::clone(to), Arc::clone(from)];
-        let claim = Claim { authority: under.clone() };
+        let claim = Claim { authority: under.clone(), pair: pair.clone() };
         let asked = GrantChannel {
             authority: under.clone(),
             from: from.site.name().parse().unwrap(),

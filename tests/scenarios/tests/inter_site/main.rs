@@ -85,6 +85,16 @@ fn vm() -> VmName {
     "web".parse().unwrap()
 }
 
+fn pair() -> placement::Pair {
+    let end = |site: &str, proxy: &str| placement::End {
+        site: site.parse().unwrap(),
+        agent: "hv1".parse().unwrap(),
+        address: "127.0.0.1:7401".parse().unwrap(),
+        proxy: proxy.parse().unwrap(),
+    };
+    placement::Pair { from: end("a", "p1"), to: end("b", "p2") }
+}
+
 fn mirror() -> PartName {
     "mirror".parse().unwrap()
 }
@@ -99,7 +109,8 @@ fn a_to_b(authority: Authority) -> GrantChannel {
 }
 
 async fn claim(proxy: &Running<'_>, role: Role, authority: Authority) -> Result<(), CallError> {
-    proxy.asked(role, async |c| c.claim(&vm(), &Claim { authority }).await).await.map(drop)
+    let claim = Claim { authority, pair: pair() };
+    proxy.asked(role, async |c| c.claim(&vm(), &claim).await).await.map(drop)
 }
 
 async fn grant(
