@@ -59,10 +59,11 @@ A first configuration; paths are relative to the file:
   name = \"app\"
   bridge = \"br0\"
   proxy = \"p1\"                      # the proxy whose leg stands on it
+  proxy_address = \"192.0.2.10:7401\" # where it is asked to keep packets back
 
 The agent needs CAP_NET_ADMIN for taps, and root to start QEMU as its user. VMs outlive
 it: a restarted agent finds them again, and gives up a copy that was under way.
-This version keeps no packets back: it refuses `hold`, and stops without one.
+Without proxy_address no packets are kept back: the agent refuses `hold`, and stops without one.
 
 Exit codes: 0 done; 2 usage, configuration or certificates are wrong; 1 all else.";
 

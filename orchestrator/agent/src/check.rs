@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use crate::config::Accelerator;
+use crate::config::{Accelerator, Network};
 use crate::run::Loaded;
 
 /// What was understood, for people.
@@ -30,10 +30,12 @@ pub fn told(path: &Path, loaded: &Loaded) -> String {
         say("image", format!("{}: {}", image.name, image.kernel.display()));
     }
     for network in &config.networks {
-        say(
-            "network",
-            format!("{}: bridge {}, leg {}", network.name, network.bridge, network.proxy),
+        let Network { name, bridge, proxy, proxy_address } = network;
+        let asked = proxy_address.map_or_else(
+            || "which is not asked to keep packets back".to_owned(),
+            |address| format!("asked at {address}"),
         );
+        say("network", format!("{name}: bridge {bridge}, leg {proxy}, {asked}"));
     }
     text
 }

@@ -1,6 +1,7 @@
 //! What an agent is told: written by an operator, then checked.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use daemon::config::{
@@ -65,6 +66,7 @@ struct WrittenNetwork {
     name: Spanned<String>,
     bridge: Spanned<String>,
     proxy: Spanned<String>,
+    proxy_address: Option<Spanned<String>>,
 }
 
 /// What an agent is told to be.
@@ -135,6 +137,9 @@ pub struct Network {
     pub bridge: String,
     /// The proxy whose leg stands on it.
     pub proxy: PartName,
+    /// Where that proxy's control server listens. Without it the agent cannot tell the proxy of a
+    /// hold, and keeps no packets back on this network.
+    pub proxy_address: Option<SocketAddr>,
 }
 
 impl Configuration for Config {
@@ -254,12 +259,17 @@ fn check_networks(
         let name = problems.parse::<PartName>("network.name", &network.name);
         let proxy = problems.parse::<PartName>("network.proxy", &network.proxy);
         let bridge = bridge(&network.bridge, problems);
-        match (name, bridge, proxy) {
-            (Ok(name), Ok(_), Ok(_)) if networks.iter().any(|known| known.name == name) => {
+        let address = network.proxy_address.as_ref().map(|text| proxy_address(text, problems));
+        match (name, bridge, proxy, address.transpose()) {
+            (Ok(name), Ok(_), Ok(_), Ok(_)) if networks.iter().any(|known| known.name == name) => {
                 wrong = Some(problems.at(network.name.span(), "network.name", TWICE));
             }
-            (Ok(name), Ok(bridge), Ok(proxy)) => networks.push(Network { name, bridge, proxy }),
-            (Err(told), ..) | (_, Err(told), _) | (.., Err(told)) => wrong = Some(told),
+            (Ok(name), Ok(bridge), Ok(proxy), Ok(proxy_address)) => {
+                networks.push(Network { name, bridge, proxy, proxy_address });
+            }
+            (Err(told), ..) | (_, Err(told), ..) | (_, _, Err(told), _) | (.., Err(told)) => {
+                wrong = Some(told);
+            }
         }
     }
     if written.get_ref().is_empty() {
@@ -279,6 +289,16 @@ fn bridge(written: &Spanned<String>, problems: &mut Problems<'_>) -> Result<Stri
     }
     let message = "is no interface's name; write the bridge's, at most 15 bytes";
     Err(problems.at(written.span(), "network.bridge", message))
+}
+
+fn proxy_address(
+    written: &Spanned<String>,
+    problems: &mut Problems<'_>,
+) -> Result<SocketAddr, Told> {
+    written.get_ref().parse().map_err(|_| {
+        let message = "is no address with a port; write 192.0.2.10:7401 or [2001:db8::10]:7401";
+        problems.at(written.span(), "network.proxy_address", message)
+    })
 }
 
 fn path(
@@ -343,6 +363,7 @@ proxy = "p1"
             ("\"nobody\"", "\"no-such-user\"", "'qemu.user': is no user"),
             ("\"tcg\"", "\"xen\"", "'qemu.accelerator'"),
             ("\"br0\"", "\"a/b\"", "'network.bridge'"),
+            ("\"p1\"", "\"p1\"\nproxy_address = \"p1\"", "'network.proxy_address'"),
             ("bridge =", "brigde =", "unknown field 'brigde'"),
             ("name = \"hv1\"", "name = \"HV1\"", "'name'"),
         ] {

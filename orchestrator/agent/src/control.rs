@@ -37,6 +37,7 @@ pub(crate) fn routes(vms: &Arc<Vms>) -> Result<RouteTable, TableError> {
             Reply::json(&VmList { vms: vms.all().await })
         })
         .at(Method::GET, path::VM, LOOKERS, show)
+        .at(Method::GET, path::WATCH, VIEWER_AND_UP, watched)
         .at(Method::POST, path::ORDERS, ORDERERS, order)
         .at(Method::POST, path::COPY, COPIERS, copy)
         .table()
@@ -51,6 +52,21 @@ async fn show(vms: Arc<Vms>, request: Request) -> Answer {
         return Err(denied(&Denied::Caller { by: caller.clone() }));
     }
     Reply::json(&view.ok_or_else(|| unknown(&name))?)
+}
+
+async fn watched(vms: Arc<Vms>, request: Request) -> Answer {
+    let name: VmName = request.param("vm")?;
+    let vm = vms.get(&name).await.ok_or_else(|| unknown(&name))?;
+    let answer = vm.watched().map_err(|error| unheard(&error))?;
+    match timeout(ORDER_MAX, answer).await {
+        Ok(Ok(Ok(view))) => Reply::json(&view),
+        Ok(Ok(Err(error))) => {
+            let remedy = "see to the agent's host, and ask again";
+            Err(Refusal::caused(StatusCode::INTERNAL_SERVER_ERROR, "not_seen", &error, remedy))
+        }
+        Ok(Err(_)) => Err(unheard(&Unheard::Gone)),
+        Err(_) => Err(unheard(&Unheard::Busy)),
+    }
 }
 
 async fn order(vms: Arc<Vms>, request: Request) -> Answer {

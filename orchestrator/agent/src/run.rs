@@ -12,6 +12,7 @@ use placement::End;
 use crate::config::Config;
 use crate::control;
 use crate::folders::FolderError;
+use crate::port::Proxies;
 pub use crate::vm::VmError;
 use crate::vm::Vms;
 
@@ -42,7 +43,8 @@ pub async fn run(loaded: Loaded, telemetry: Telemetry) -> Result<(), RunError> {
     telemetry.introduce("causeway-agent", env!("CARGO_PKG_VERSION"));
     let config = Arc::new(config);
     config.folders.open(&config.qemu.user)?;
-    let vms = Arc::new(Vms::open(Arc::clone(&config), here(&config), state).await?);
+    let proxies = Arc::new(Proxies::of(&config, &credentials));
+    let vms = Arc::new(Vms::open(Arc::clone(&config), here(&config), proxies, state).await?);
 
     let tls = Arc::new(ArcSwap::new(credentials.server_config()));
     let routes = control::routes(&vms).map_err(LifeError::from)?;

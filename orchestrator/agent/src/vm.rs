@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::state::{StateError, StateFolder};
+use orchestrator_api::agent::WatchView;
 use orchestrator_api::{CopyRequest, OrderKey, OrderRequest, Progress, VmView};
 use placement::rules;
 use placement::{Answer, Authority, Command, End, Identity, Order, VmName};
@@ -17,7 +18,7 @@ use tokio::time::sleep;
 
 use crate::config::Config;
 use crate::executor::{Executor, Host, Kept, OrderError, RECORD_VERSION};
-use crate::port::BridgePort;
+use crate::port::{PortError, Proxies, STANDING_VERSION, VmPort};
 use crate::qemu::{HostError, QemuHost};
 
 /// Commands of one VM that wait for their turn.
@@ -30,6 +31,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const COPY_KEYS_MAX: usize = 64;
 /// How a record's file ends.
 const RECORD_SUFFIX: &str = ".vm";
+/// How the file of what stands at a VM's ports ends.
+const PORT_SUFFIX: &str = ".port";
 
 /// What comes of an order.
 pub(crate) type OrderOutcome = Result<Answer, OrderError<HostError>>;
@@ -39,6 +42,7 @@ pub(crate) type CopyOutcome = Result<Progress, OrderError<HostError>>;
 enum Message {
     Order(Identity, Box<OrderRequest>, oneshot::Sender<OrderOutcome>),
     Copy(Identity, CopyRequest, oneshot::Sender<CopyOutcome>),
+    Watched(oneshot::Sender<Result<WatchView, PortError>>),
 }
 
 /// A VM's task, to those who ask.
@@ -85,6 +89,14 @@ impl Vm {
         self.send(Message::Copy(by, asked, sender)).map(|()| answer)
     }
 
+    /// Asks with whom it has spoken.
+    pub(crate) fn watched(
+        &self,
+    ) -> Result<oneshot::Receiver<Result<WatchView, PortError>>, Unheard> {
+        let (sender, answer) = oneshot::channel();
+        self.send(Message::Watched(sender)).map(|()| answer)
+    }
+
     fn send(&self, message: Message) -> Result<(), Unheard> {
         self.inbox.try_send(message).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Unheard::Busy,
@@ -97,6 +109,7 @@ impl Vm {
 pub(crate) struct Vms {
     config: Arc<Config>,
     here: End,
+    proxies: Arc<Proxies>,
     state: StateFolder,
     tasks: Mutex<BTreeMap<VmName, Vm>>,
 }
@@ -129,12 +142,13 @@ impl Vms {
     pub(crate) async fn open(
         config: Arc<Config>,
         here: End,
+        proxies: Arc<Proxies>,
         state: StateFolder,
     ) -> Result<Vms, VmError> {
         let path = &config.basics.state_folder;
         let names =
             recorded(path).map_err(|source| VmError::List { path: path.clone(), source })?;
-        let vms = Vms { config, here, state, tasks: Mutex::new(BTreeMap::new()) };
+        let vms = Vms { config, here, proxies, state, tasks: Mutex::new(BTreeMap::new()) };
         for name in names {
             vms.get_or_begin(&name).await?;
         }
@@ -158,7 +172,10 @@ impl Vms {
         let file = self.state.file::<Kept>(&format!("{name}{RECORD_SUFFIX}"), RECORD_VERSION);
         let kept = file.load()?.unwrap_or_else(|| Kept::unknown(name.clone()));
         let (config, here) = (Arc::clone(&self.config), self.here.clone());
-        let host = QemuHost::adopt(config, here, &kept, Box::new(BridgePort)).await?;
+        let port = self.state.file(&format!("{name}{PORT_SUFFIX}"), STANDING_VERSION);
+        let proxies = Arc::clone(&self.proxies);
+        let port = VmPort::open(name.clone(), Arc::clone(&config), proxies, port)?;
+        let host = QemuHost::adopt(config, here, &kept, port).await?;
         let vm = begin(Executor::new(file, kept, host)).await;
         tasks.insert(name.clone(), vm.clone());
         Ok(vm)
@@ -215,6 +232,10 @@ async fn serve(
                     tell(&by, &asked.key, &outcome);
                     shown.send_replace(look(&mut executor).await);
                     let _ = answer.send(outcome);
+                }
+                Some(Message::Watched(answer)) => {
+                    let (host, kept) = executor.parts();
+                    let _ = answer.send(host.watched(kept).await);
                 }
             },
             () = sleep(LOOK_INTERVAL) => {

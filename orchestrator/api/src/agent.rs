@@ -1,9 +1,11 @@
 //! What is said to an agent about a VM, and what it shows.
 
+use std::net::IpAddr;
+
 use placement::{Authority, Command, Epoch, Owner, PartName, Record, Release, VmName};
 use serde::{Deserialize, Serialize};
 
-use crate::definition::VmDefinition;
+use crate::definition::{Mac, VmDefinition};
 
 /// Where each call goes; the agent's table and the client read them here.
 pub mod path {
@@ -12,6 +14,8 @@ pub mod path {
     /// `GET`, viewer and up, and the agent that the VM's record names as the other end:
     /// [`VmView`](super::VmView).
     pub const VM: &str = "/v1/vms/{vm}";
+    /// `GET`, viewer and up: [`WatchView`](super::WatchView).
+    pub const WATCH: &str = "/v1/vms/{vm}/watch";
     /// `POST` of an [`OrderRequest`](super::OrderRequest), orchestrator; the other end's agent for
     /// a refusal: [`Answer`](placement::Answer).
     pub const ORDERS: &str = "/v1/vms/{vm}/orders";
@@ -190,6 +194,61 @@ pub struct VmView {
     pub processes: Vec<ProcessView>,
     /// The copy of the move under way, or of the last.
     pub progress: Option<Progress>,
+}
+
+/// Conversations, and peers, that are shown of one VM.
+pub const WATCHED_MAX: usize = 65_536;
+
+/// With whom a VM has spoken at this agent's port, as the port itself saw: its neighbours, and whom
+/// it reached through its gateway. Of what was silent for an hour nothing is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WatchView {
+    /// Since when it is watched, in seconds since 1970: what is older and silent is not here.
+    pub since_s: Option<u64>,
+    /// Each conversation once; at most [`WATCHED_MAX`].
+    pub conversations: Vec<Spoken>,
+    /// Each peer once; at most [`WATCHED_MAX`].
+    pub peers: Vec<WatchedPeer>,
+    /// Nothing was left out for the bounds.
+    pub is_whole: bool,
+}
+
+/// Both ends of a conversation, the VM's first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spoken {
+    /// By which protocol.
+    pub by: Transport,
+    /// The VM's address.
+    pub vm: IpAddr,
+    /// Its port.
+    pub vm_port: u16,
+    /// The other's address.
+    pub peer: IpAddr,
+    /// Its port.
+    pub peer_port: u16,
+}
+
+/// What a conversation is held by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// Somebody that the VM has spoken with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WatchedPeer {
+    /// Its address.
+    pub address: IpAddr,
+    /// Where the VM sent what was for it: its own MAC, or its gateway's. Not known where the proxy
+    /// stood between, or where it was seen at several.
+    pub mac: Option<Mac>,
 }
 
 /// Every VM that an agent has a record of.

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
+use network::{NetworkError, TapQueue};
 use orchestrator_api::VmDefinition;
 use placement::{Release, VmName};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -123,6 +124,11 @@ impl Process {
         }
         taps.sort();
         Ok(taps.into_iter().map(|(_, tap)| tap).collect())
+    }
+
+    /// What waits in one of its taps.
+    pub(crate) fn tap_queue(&self, tap: &str) -> Result<TapQueue, NetworkError> {
+        TapQueue::of_process(self.pidfd.as_fd(), self.pid, tap)
     }
 
     /// Whether it has ended; reaps it then.

@@ -3,23 +3,24 @@
 mod copying;
 mod error;
 mod looking;
+mod ports;
 mod target;
 
 use std::io;
 use std::sync::Arc;
 
 use network::OpenTap;
-use orchestrator_api::{Mac, VmDefinition};
+use orchestrator_api::VmDefinition;
 use placement::{Effect, End, Facts, Incarnation, Process as Fact, Release, VmName};
 
 use super::command_line::{Begin, Given};
 use super::process::Process;
 use super::spawn;
 use crate::config::{Accelerator, Config};
-use crate::copy::{self, Copy, no_arguments};
+use crate::copy::{self, Copy, CopyError, no_arguments};
 use crate::executor::{Host, Kept};
 use crate::folders::{Kind, Monitor as Which, ProcessFolder};
-use crate::port::Port;
+use crate::port::{For, VmPort};
 pub use error::HostError;
 
 /// Memory of a multiple of this much is corrupted by moves under TCG in QEMU 7.2.
@@ -32,7 +33,7 @@ pub(crate) struct QemuHost {
     vm: VmName,
     processes: Vec<Process>,
     copy: Option<Copy>,
-    port: Box<dyn Port>,
+    port: VmPort,
 }
 
 impl Host for QemuHost {
@@ -68,21 +69,22 @@ impl Host for QemuHost {
             Effect::Boot(incarnation) => self.boot(incarnation, kept).await,
             Effect::Continue(incarnation) => self.run_on(incarnation, kept).await,
             Effect::Stop(incarnation) => self.stop(incarnation, kept).await,
-            Effect::Hold(epoch) => Ok(self.port.hold(&self.vm, *epoch)?),
+            Effect::Hold(_) => self.hold(kept).await,
             Effect::KillOthers(but) => self.kill_others(but).await,
             Effect::CreateTarget(incarnation) => self.create_target(incarnation, kept).await,
-            Effect::KillTarget(made_by) => self.kill_target(made_by).await,
+            Effect::KillTarget(made_by) => {
+                self.kill_target(made_by).await?;
+                self.port_of_none(kept).await
+            }
             Effect::CloseExport(made_by) => self.close_export(made_by, kept).await,
-            Effect::PinPort(incarnation) => self.pin(incarnation, kept),
-            Effect::ReleaseQueue(epoch) => Ok(self.port.release_queue(&self.vm, *epoch)?),
-            Effect::Kill(incarnation) => self.kill(&incarnation.made_by).await,
+            Effect::PinPort(incarnation) => self.pin(incarnation, kept).await,
+            Effect::ReleaseQueue(_) => self.release_queue(kept).await,
+            Effect::Kill(incarnation) => self.forget(incarnation, kept).await,
             Effect::SetDiskAside { incarnation, left_by } => {
                 let leftover = self.config.folders.leftover(&self.vm, left_by);
                 Ok(self.folder(&incarnation.made_by).move_to(&leftover)?)
             }
-            Effect::DeleteLeftover(left_by) => {
-                Ok(self.config.folders.leftover(&self.vm, left_by).remove()?)
-            }
+            Effect::DeleteLeftover(left_by) => self.reclaim(left_by, kept).await,
         }
     }
 }
@@ -94,11 +96,15 @@ impl QemuHost {
         config: Arc<Config>,
         here: End,
         kept: &Kept,
-        port: Box<dyn Port>,
+        port: VmPort,
     ) -> Result<QemuHost, HostError> {
         let vm = kept.record.vm.clone();
         let mut host = QemuHost { config, here, vm, processes: Vec::new(), copy: None, port };
         let Some(definition) = &kept.definition else { return Ok(host) };
+        if let Err(error) = host.port.reconcile(definition).await {
+            let why = daemon::with_causes(&error);
+            tracing::error!(vm = %host.vm, why, "the VM's neighbours are not led to where it is");
+        }
         let found = Process::find(&host.vm, definition, &host.config.qemu.user);
         host.processes = found.map_err(system("found again"))?;
         for process in &host.processes {
@@ -148,6 +154,20 @@ impl QemuHost {
     }
 
     async fn stop(&mut self, incarnation: &Incarnation, kept: &Kept) -> Result<(), HostError> {
+        let stopped = self.stand_still(incarnation, kept).await;
+        if let Err(HostError::Copy(CopyError::SwitchedOver)) = &stopped {
+            // It runs on, so that nothing is to be kept back for it any more.
+            self.release_queue(kept).await?;
+        }
+        stopped?;
+        self.ship_leftovers(incarnation, kept).await
+    }
+
+    async fn stand_still(
+        &mut self,
+        incarnation: &Incarnation,
+        kept: &Kept,
+    ) -> Result<(), HostError> {
         if let Some(copy) = &mut self.copy
             && copy.progress().epoch == kept.record.epoch
             && copy.is_under_way()
@@ -169,14 +189,6 @@ impl QemuHost {
         Ok(())
     }
 
-    fn pin(&mut self, incarnation: &Incarnation, kept: &Kept) -> Result<(), HostError> {
-        let process = self.process(&incarnation.made_by)?;
-        let taps = process.taps().map_err(system("asked for its taps"))?;
-        let macs = definition(kept)?.cards.iter().map(|card| card.mac);
-        let ports: Vec<(String, Mac)> = taps.into_iter().zip(macs).collect();
-        Ok(self.port.pin(&self.vm, &ports)?)
-    }
-
     async fn kill(&mut self, made_by: &Release) -> Result<(), HostError> {
         if let Ok(process) = self.process(made_by) {
             process.kill().await.map_err(system("ended"))?;
@@ -196,13 +208,20 @@ impl QemuHost {
         let image = config.image(&definition.boot.image);
         let image = image.ok_or_else(|| HostError::NoImage(definition.boot.image.to_string()))?;
         config.folders.remove_sockets(&self.vm, made_by.epoch)?;
-        let mut taps = Vec::new();
+        let (mut taps, mut names) = (Vec::new(), Vec::new());
         for (index, card) in definition.cards.iter().enumerate() {
             let network = config.network(&card.network);
             let network = network.ok_or_else(|| HostError::NoNetwork(card.network.to_string()))?;
             let alias = format!("causeway {} card {index} epoch {}", self.vm, made_by.epoch);
-            taps.push(OpenTap::on(&network.bridge, &alias)?.into_descriptor());
+            let tap = OpenTap::on(&network.bridge, &alias)?;
+            names.push(tap.name().to_owned());
+            taps.push(tap.into_descriptor());
         }
+        let what_for = match begin {
+            Begin::Boot => For::Running,
+            Begin::Receive => For::Target,
+        };
+        self.port.begin(definition, &names, what_for).await?;
         let monitor = |which| config.folders.monitor(&self.vm, made_by.epoch, which);
         let given = Given {
             process_name: crate::folders::process_name(&self.vm, made_by),

@@ -76,6 +76,7 @@ impl QemuHost {
         if exports.as_array().is_some_and(|exports| !exports.is_empty()) {
             work.execute("nbd-server-stop", no_arguments()).await?;
         }
+        self.close_disk_channel(made_by, kept).await;
         Ok(())
     }
 }
