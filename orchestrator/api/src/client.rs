@@ -5,7 +5,9 @@ use exchange::{CallError, Connection, Exchange, filled};
 use placement::{Answer, VmName};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::agent::{CopyRequest, OrderRequest, Progress, VmList, VmView, path};
+use crate::agent::{
+    CopyRequest, OrderRequest, Progress, VmList, VmView, WatchView, path,
+};
 
 /// Asks one agent over one stream.
 #[derive(Debug)]
@@ -38,6 +40,14 @@ impl AgentClient {
     /// See [`CallError`]; among them, that the agent has no record of it.
     pub async fn vm(&mut self, vm: &VmName) -> Result<VmView, CallError> {
         self.0.get(&filled(path::VM, &[vm])).await
+    }
+
+    /// With whom the VM has spoken at the agent's port.
+    ///
+    /// # Errors
+    /// See [`CallError`]; among them, that the agent has no record of it.
+    pub async fn watch(&mut self, vm: &VmName) -> Result<WatchView, CallError> {
+        self.0.get(&filled(path::WATCH, &[vm])).await
     }
 
     /// Gives a command of *Fencing*.
