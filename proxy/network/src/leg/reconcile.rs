@@ -12,7 +12,7 @@ pub(super) fn to(netlink: &Netlink, wanted: &Wanted) -> Result<(), NetworkError>
     neighbours_added(netlink, wanted)?;
     routes(netlink, wanted)?;
     rules(netlink, wanted)?;
-    neighbours_deleted(netlink, wanted)
+    neighbours_left(netlink, wanted)
 }
 
 /// What stands of ours, on a line each.
@@ -36,7 +36,7 @@ fn neighbours_added(netlink: &Netlink, wanted: &Wanted) -> Result<(), NetworkErr
     Ok(())
 }
 
-fn neighbours_deleted(netlink: &Netlink, wanted: &Wanted) -> Result<(), NetworkError> {
+fn neighbours_left(netlink: &Netlink, wanted: &Wanted) -> Result<(), NetworkError> {
     let present = netlink.our_neighbours().map_err(NetworkError::kernel("list neighbours"))?;
     let is_wanted = |one: &Neighbour| {
         let is_answer = |standing| matches!(standing, Standing::Proxied { .. });
@@ -47,8 +47,8 @@ fn neighbours_deleted(netlink: &Netlink, wanted: &Wanted) -> Result<(), NetworkE
         })
     };
     for neighbour in present.iter().filter(|present| !is_wanted(present)) {
-        let failed = NetworkError::kernel(format!("delete {}", neighbour_text(neighbour)));
-        netlink.delete_neighbour(neighbour).map_err(failed)?;
+        let failed = NetworkError::kernel(format!("leave {}", neighbour_text(neighbour)));
+        netlink.leave_neighbour(neighbour).map_err(failed)?;
     }
     Ok(())
 }
@@ -59,7 +59,7 @@ fn routes(netlink: &Netlink, wanted: &Wanted) -> Result<(), NetworkError> {
         let failed = NetworkError::kernel(format!("delete {}", route_text(route)));
         netlink.delete_route(route).map_err(failed)
     };
-    let (stays, goes): (Vec<&Route>, Vec<&Route>) =
+    let (stays, mut goes): (Vec<&Route>, Vec<&Route>) =
         present.iter().partition(|present| wanted.routes.contains(present));
     for route in wanted.routes.iter().filter(|wanted| !stays.contains(wanted)) {
         // Where one to the same place stands, it has to make room.
@@ -69,6 +69,8 @@ fn routes(netlink: &Netlink, wanted: &Wanted) -> Result<(), NetworkError> {
         let failed = NetworkError::kernel(format!("set {}", route_text(route)));
         netlink.add_route(route).map_err(failed)?;
     }
+    // The worse of two to one place first: a packet must not find it when the better one has gone.
+    goes.sort_by_key(|route| std::cmp::Reverse(route.metric));
     let is_replaced = |gone: &Route| wanted.routes.iter().any(|route| is_same_place(gone, route));
     goes.into_iter().filter(|gone| !is_replaced(gone)).try_for_each(delete)
 }

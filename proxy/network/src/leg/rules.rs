@@ -175,9 +175,12 @@ fn of_family_rules(
     addresses: &str,
 ) -> String {
     let (table, leg) = (vm.table(), &ground.interface);
-    let is_there_otherwise =
-        wanted.hosting.as_ref().is_some_and(|hosting| hosting.otherwise == Otherwise::There);
-    let otherwise = if is_there_otherwise { MARK_THERE } else { MARK_HERE };
+    // What is no TCP has no beginning that could be seen: away from home its peer's address alone
+    // decides, at home it stays.
+    let (otherwise, which) = match wanted.hosting.as_ref().map(|hosting| hosting.otherwise) {
+        Some(Otherwise::There) => (MARK_THERE, "meta l4proto tcp"),
+        Some(Otherwise::Here) | None => (MARK_HERE, ""),
+    };
     let tuple = format!("{ip} saddr . tcp sport . {ip} daddr . tcp dport");
     let from_vm = format!("iifname \"{leg}\" {ip} saddr {{ {addresses} }}");
     let syn = "tcp flags & (syn | ack) == syn";
@@ -200,7 +203,7 @@ fn of_family_rules(
             "{from_vm} meta l4proto tcp {tuple} @began_here{family} \
              update @began_here{family} {{ {tuple} }} meta mark set {MARK_HERE} accept"
         ),
-        format!("{from_vm} meta l4proto tcp meta mark set {otherwise}"),
+        format!("{from_vm} {which} meta mark set {otherwise}"),
     ];
     rules.iter().map(|rule| format!("add rule inet {table} choose {rule}\n")).collect()
 }

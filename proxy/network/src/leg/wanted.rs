@@ -30,6 +30,8 @@ const THROUGH_PRIORITY: u32 = 1110;
 /// A conversation of a VM's that goes on elsewhere, and one that stays here.
 pub(super) const MARK_THERE: u32 = 1;
 pub(super) const MARK_HERE: u32 = 2;
+/// Of the route into the TUN: one to the leg can be set before it.
+const AWAY_METRIC: u32 = 2048;
 /// Of the default route by the site's own gateway: one that the leg brought along comes first.
 const GATEWAY_METRIC: u32 = 20_200;
 
@@ -44,9 +46,13 @@ pub struct VmWanted {
     pub hosting: Option<Hosting>,
 }
 
-/// A VM that is elsewhere: what this proxy has for it goes into the TUN.
+/// A VM that is elsewhere, is about to be, or is just back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Away {
+    /// What this proxy has for it goes into the TUN. When it is back, first this alone is taken away:
+    /// a better route is set beside the one into the TUN, which goes with the rest, once nothing
+    /// comes out of the TUN any more. A route that is deleted while packets use it takes them along.
+    pub diverts: bool,
     /// Answers are given for it on the leg: only once its port has been turned round, or its
     /// neighbours' packets would overtake each other.
     pub stands_in: bool,
@@ -114,14 +120,11 @@ pub(super) fn check(vms: &BTreeMap<VmTag, VmWanted>) -> Result<(), NetworkError>
 pub(super) fn of(ground: &Ground, vms: &BTreeMap<VmTag, VmWanted>) -> Wanted {
     let mut wanted = of_leg(ground);
     for (vm, of_vm) in vms {
-        if of_vm.away.is_some() || of_vm.hosting.is_some() {
-            of_away(ground, of_vm, &mut wanted);
-        }
+        of_away(ground, of_vm, &mut wanted);
         if let Some(hosting) = &of_vm.hosting {
             of_hosting(ground, vm, &of_vm.guest, hosting, &mut wanted);
         }
     }
-    wanted.neighbours.dedup_by(|one, other| one == other);
     wanted
 }
 
@@ -160,13 +163,17 @@ fn of_leg(ground: &Ground) -> Wanted {
 }
 
 fn of_away(ground: &Ground, of_vm: &VmWanted, wanted: &mut Wanted) {
-    let Some(away) = of_vm.away else { return };
+    let Some(Away { diverts, stands_in }) = of_vm.away else { return };
     for ip in &of_vm.guest.addresses {
         let own = ground.addresses.iter().map(|address| address.ip);
         let own = own.filter(|own| own.is_ipv4() == ip.is_ipv4() && !is_link_local(*own));
-        let route = Route::to_host(MAIN_TABLE, *ip, ground.tun).from(own.take(1).next());
-        wanted.routes.push(route);
-        if away.stands_in {
+        let own = own.take(1).next();
+        let away = Route::to_host(MAIN_TABLE, *ip, ground.tun).from(own);
+        wanted.routes.push(Route { metric: AWAY_METRIC, ..away });
+        if !diverts {
+            wanted.routes.push(Route::to_host(MAIN_TABLE, *ip, ground.link).from(own));
+        }
+        if stands_in {
             let standing = Standing::Proxied { is_router: false };
             wanted.neighbours.push(Neighbour { link: ground.link, ip: *ip, standing });
         }

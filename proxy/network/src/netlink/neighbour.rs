@@ -20,8 +20,11 @@ const NTF_MASTER: u8 = 0x04;
 const NTF_PROXY: u8 = 0x08;
 const NTF_ROUTER: u8 = 0x80;
 const NUD_REACHABLE: u16 = 0x02;
+const NUD_STALE: u16 = 0x04;
 const NUD_NOARP: u16 = 0x40;
 const NUD_PERMANENT: u16 = 0x80;
+/// As what the kernel finds out by itself.
+const BY_KERNEL: u8 = 2;
 /// `struct ndmsg`.
 const BODY_BYTES: usize = 12;
 
@@ -64,9 +67,16 @@ impl Netlink {
         self.ask(message.with(NDA_PROTOCOL, &[super::PROTOCOL]))
     }
 
-    /// It may be gone already.
-    pub(crate) fn delete_neighbour(&self, neighbour: &Neighbour) -> io::Result<()> {
-        self.ask_gone(written(Message::change(RTM_DELNEIGH), neighbour))
+    /// No longer ours. An answer for others is deleted; a neighbour becomes one as others are, which
+    /// are forgotten by themselves: its deletion would take packets along that are just going there.
+    pub(crate) fn leave_neighbour(&self, neighbour: &Neighbour) -> io::Result<()> {
+        let Standing::Has(mac) = neighbour.standing else {
+            return self.ask_gone(written(Message::change(RTM_DELNEIGH), neighbour));
+        };
+        let body = body(family_of(neighbour.ip), neighbour.link, NUD_STALE, 0);
+        let message = Message::make(RTM_NEWNEIGH, Make::OrReplace).body(&body);
+        let message = message.with_address(NDA_DST, neighbour.ip).with(NDA_LLADDR, &mac.0);
+        self.ask(message.with(NDA_PROTOCOL, &[BY_KERNEL]))
     }
 
     /// Has the port's bridge know that `mac` is there, until the port speaks for itself.
