@@ -14,6 +14,10 @@ Examples:
       Serve until SIGTERM. SIGHUP reads file and certificates again: all of it
       is taken, or nothing changes and the log says why.
 
+  causeway-proxy down --config /etc/causeway/proxy.toml
+      After the last run: the leg goes back to where it came from, with its
+      addresses. A restart or an upgrade does not need it.
+
 A first configuration; paths are relative to the file:
 
   site = \"a\"
@@ -45,6 +49,11 @@ A first configuration; paths are relative to the file:
   address = [\"10.0.0.11:80\", \"[fd10::11]:80\"]        # one for each family of the VIPs
   vm = \"web-1\"                        # where it is a VM that may move
 
+  [[network]]                         # where VMs move: the proxy's leg on their subnet
+  name = \"apps\"
+  leg = \"eth1\"                        # an interface of its own
+  gateway = [\"10.0.0.1\", \"fd10::1\"]
+
 `causeway pki issue --role proxy` writes the three files of [identity].
 
 Exit codes: 0 done; 2 usage, configuration or certificates are wrong; 1 all else.";
@@ -61,6 +70,12 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Serve until a signal ends it.
     Run(RunArguments),
+    /// Give the leg back and take away all that was set up in the kernel; no proxy may run.
+    Down {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Say what a configuration means, or everything that is wrong with it.
     Check {
         /// The configuration file.

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use daemon::config::{ConfigError, Problem};
 use serde_json::{Value, json};
 
-use crate::config::{BackendConfig, ServiceConfig};
+use crate::config::{BackendConfig, NetworkConfig, ServiceConfig};
 use crate::running::{LoadError, Loaded, seconds};
 
 /// What was understood, for people.
@@ -28,6 +28,9 @@ pub fn told(path: &Path, loaded: &Loaded) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "  {what:<12} {value}");
     }
+    if let Some(network) = &loaded.config.network {
+        let _ = writeln!(text, "  {:<12} {}", "network", told_network(network));
+    }
     for service in &loaded.config.services {
         let _ = writeln!(text, "  {:<12} {}", "service", told_service(service));
     }
@@ -35,6 +38,13 @@ pub fn told(path: &Path, loaded: &Loaded) -> String {
         let _ = writeln!(text, "  {:<12} none yet; add [[service]] to serve clients", "service");
     }
     text
+}
+
+fn told_network(network: &NetworkConfig) -> String {
+    let NetworkConfig { name, leg, gateways, namespace } = network;
+    let gateways: Vec<String> = gateways.iter().map(ToString::to_string).collect();
+    let gateways = if gateways.is_empty() { "none".to_owned() } else { gateways.join(" ") };
+    format!("{name}: leg {leg}, taken into namespace {namespace}; gateways: {gateways}")
 }
 
 fn told_service(service: &ServiceConfig) -> String {
@@ -74,8 +84,14 @@ pub fn told_as_json(loaded: &Loaded) -> Value {
         "control_listen": basics.listen,
         "state_folder": basics.state_folder,
         "log_level": basics.log_level,
+        "networks": loaded.config.network.iter().map(network_as_json).collect::<Vec<Value>>(),
         "services": loaded.config.services.iter().map(service_as_json).collect::<Vec<Value>>(),
     })
+}
+
+fn network_as_json(network: &NetworkConfig) -> Value {
+    let NetworkConfig { name, leg, gateways, namespace } = network;
+    json!({ "name": name, "leg": leg, "gateways": gateways, "namespace": namespace })
 }
 
 fn service_as_json(service: &ServiceConfig) -> Value {

@@ -17,6 +17,10 @@ use crate::running::{LoadError, Proxy, ReloadError, seconds};
 /// Who may change something.
 const CHANGERS: &[Role] = &[Role::Operator, Role::Orchestrator];
 
+/// Who may look, and the agents, which send frames to the leg.
+const VIEWERS_AND_AGENTS: &[Role] =
+    &[Role::Viewer, Role::Operator, Role::Orchestrator, Role::Agent];
+
 /// Who drives moves.
 const ORCHESTRATOR: &[Role] = &[Role::Orchestrator];
 
@@ -65,6 +69,9 @@ pub fn routes(proxy: &Arc<Proxy>) -> Result<RouteTable, TableError> {
         })
         .at(Method::POST, path::CHANNEL_REVOKE, ORCHESTRATOR, |proxy, request| async move {
             channels::revoke(&proxy, &request)
+        })
+        .at(Method::GET, path::NETWORKS, VIEWERS_AND_AGENTS, |proxy, _| async move {
+            Reply::json(&proxy.networks().await)
         })
         .at(Method::GET, path::TUNNEL, VIEWER_AND_UP, |proxy, _| async move {
             Reply::json(&proxy.inter_site().told())

@@ -64,24 +64,29 @@ pub fn prepare(stream: &TcpStream) {
     }
 }
 
-/// A connection to `address`, from where the service dials.
+/// A socket that may connect to `address`, bound to where the service dials from. It belongs to the
+/// network that the calling thread is in.
 ///
 /// # Errors
 /// As the system says.
-pub async fn connect(config: &ServiceConfig, address: SocketAddr) -> io::Result<TcpStream> {
+pub fn socket(config: &ServiceConfig, address: &SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(source) = config.source.of(&address) {
+    if let Some(source) = config.source.of(address) {
         kernel::bind_without_port(&socket)?;
         socket.bind((*source, 0).into())?;
     }
-    socket.connect(address).await
+    Ok(socket)
 }
 
 async fn first_that_answers(flow: &Flow) -> Result<TcpStream, Event> {
     let service = flow.service();
     let mut tried = Vec::new();
     while let Some(target) = flow.target() {
-        match connect(&service.config, target.address).await {
+        let connecting = async {
+            let socket = socket(&service.config, &target.address)?;
+            socket.connect(target.address).await
+        };
+        match connecting.await {
             Ok(stream) => {
                 prepare(&stream);
                 return Ok(stream);

@@ -22,10 +22,11 @@
 //! 1. [`config`]: the file, written and checked; [`check`] tells what was understood and stops there;
 //! 2. [`running`]: the snapshot that the proxy runs on, and how a reload swaps it whole or not at
 //!    all, the services in [`service`] and the sockets in [`listen`] included;
-//! 3. [`inter_site`]: this site's end of the tunnel, whose channels are granted move by move, and
+//! 3. [`leg`]: the interface on the application subnet, where backends and VMs are;
+//! 4. [`inter_site`]: this site's end of the tunnel, whose channels are granted move by move, and
 //!    [`epochs`], by which it knows old moves from new ones;
-//! 4. [`control`]: the control API's table, roles beside each route;
-//! 5. [`run`]: all of it in order, from the first signal handler to the last connection.
+//! 5. [`control`]: the control API's table, roles beside each route;
+//! 6. [`run`]: all of it in order, from the first signal handler to the last connection.
 
 pub mod accept;
 pub mod account;
@@ -40,6 +41,7 @@ pub mod flow;
 pub mod health;
 pub mod inter_site;
 mod kernel;
+pub mod leg;
 pub mod listen;
 mod measures;
 pub mod relay;

@@ -12,6 +12,7 @@ use rustix::net::{
     AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt,
 };
 
+use crate::leg::Ground;
 use crate::service::Vip;
 
 /// Connections of a VIP that may wait to be accepted, for each worker; the system's own bound
@@ -35,7 +36,7 @@ pub enum ListenError {
     },
     /// Backends cannot be dialled from an address.
     #[error(
-        "{address}: cannot dial from there; write an address of this host as the service's source"
+        "{address}: cannot dial from there; write an address of this host (of its leg, where [[network]] names one) as the service's source"
     )]
     Source {
         /// Where from.
@@ -65,12 +66,12 @@ pub fn probe(vip: Vip) -> Result<(), ListenError> {
     open(vip, false).map(drop).map_err(|source| failed(vip, source))
 }
 
-/// Sees whether backends can be dialled from `address`.
+/// Sees whether backends can be dialled from `address`, where they are reached.
 ///
 /// # Errors
-/// The host does not have it.
-pub fn probe_source(address: IpAddr) -> Result<(), ListenError> {
-    let bound = UdpSocket::bind((address, 0));
+/// Nobody has it there.
+pub fn probe_source(ground: &Ground, address: IpAddr) -> Result<(), ListenError> {
+    let bound = ground.open(|| UdpSocket::bind((address, 0)));
     bound.map(drop).map_err(|source| ListenError::Source { address, source })
 }
 
@@ -134,7 +135,7 @@ mod tests {
         let vip = (Protocol::Tcp, "192.0.2.77:80".parse().unwrap());
         let ListenError::Vip { source, .. } = probe(vip).unwrap_err() else { panic!("the VIP") };
         assert_eq!(source.kind(), io::ErrorKind::AddrNotAvailable);
-        probe_source(vip.1.ip()).unwrap_err();
-        probe_source("127.0.0.1".parse().unwrap()).unwrap();
+        probe_source(&Ground::default(), vip.1.ip()).unwrap_err();
+        probe_source(&Ground::default(), "127.0.0.1".parse().unwrap()).unwrap();
     }
 }

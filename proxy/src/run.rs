@@ -9,11 +9,13 @@ use daemon::life::{Life, LifeError};
 use daemon::shutdown::Wish;
 use daemon::state::StateError;
 use daemon::telemetry::Telemetry;
+use network::NetworkError;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::control;
 use crate::epochs::Epochs;
 use crate::inter_site::InterSiteError;
+use crate::leg::Leg;
 use crate::listen::ListenError;
 use crate::running::{Loaded, Proxy};
 use crate::traffic::Traffic;
@@ -36,6 +38,9 @@ pub enum RunError {
     /// A VIP or a source is not to be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The leg cannot be set up.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// This site's end of the tunnel cannot be used.
     #[error(transparent)]
     InterSite(#[from] InterSiteError),
@@ -50,9 +55,14 @@ pub async fn run(path: PathBuf, loaded: Loaded, telemetry: Telemetry) -> Result<
     let (life, state) = Life::begin(&basics, &telemetry)?;
     let epochs = Epochs::load(&state)?;
     descriptors(loaded.config.limits.flows_max);
-    let traffic = Traffic::start()?;
+    let leg = match &loaded.config.network {
+        Some(network) => Some(Leg::up(network, &basics.state_folder)?),
+        None => None,
+    };
+    let (leg, _tun) = leg.unzip();
+    let traffic = Traffic::start(leg.as_ref().map(Leg::ground).unwrap_or_default())?;
     let prepared = traffic.prepare(&loaded.config).await?;
-    let proxy = Arc::new(Proxy::start(path, loaded, telemetry, traffic, epochs).await?);
+    let proxy = Arc::new(Proxy::start(path, loaded, telemetry, (traffic, leg), epochs).await?);
 
     let routes = control::routes(&proxy).map_err(LifeError::from)?;
     let mut serving = life.serve(basics.listen, routes, proxy.tls()).await?;

@@ -17,9 +17,10 @@ use rustls::ServerConfig;
 use tokio::sync::Mutex;
 use tunnel::driver::{PeerPlan, Reach};
 
-use crate::config::Config;
+use crate::config::{Config, NetworkConfig};
 use crate::epochs::Epochs;
 use crate::inter_site::{InterSite, InterSiteError};
+use crate::leg::Leg;
 use crate::listen::ListenError;
 use crate::traffic::Traffic;
 
@@ -86,6 +87,7 @@ pub struct Proxy {
     credentials: Arc<ArcSwap<Credentials>>,
     telemetry: Telemetry,
     traffic: Traffic,
+    leg: Option<Mutex<Leg>>,
     inter_site: InterSite,
     /// One reload at a time, from reading to swapping; else an older file could win. None once the
     /// proxy is ending, or a reload would let clients in again.
@@ -102,7 +104,7 @@ impl Proxy {
         path: PathBuf,
         loaded: Loaded,
         telemetry: Telemetry,
-        traffic: Traffic,
+        (traffic, leg): (Traffic, Option<Leg>),
         epochs: Epochs,
     ) -> Result<Proxy, InterSiteError> {
         telemetry.introduce("causeway-proxy", crate::VERSION);
@@ -120,6 +122,7 @@ impl Proxy {
             credentials,
             telemetry,
             traffic,
+            leg: leg.map(Mutex::new),
             inter_site,
             reloading: Mutex::new(Reloads::Allowed),
         })
@@ -141,6 +144,15 @@ impl Proxy {
     #[must_use]
     pub fn traffic(&self) -> &Traffic {
         &self.traffic
+    }
+
+    /// The networks that it has a leg on.
+    pub async fn networks(&self) -> proxy_api::Networks {
+        let mut legs = Vec::new();
+        if let Some(leg) = &self.leg {
+            legs.push(leg.lock().await.told());
+        }
+        proxy_api::Networks { legs }
     }
 
     /// Its end of the tunnel, and what it remembers of epochs.
@@ -201,6 +213,7 @@ fn same(running: &Loaded, wanted: &Loaded) -> Result<(), ReloadError> {
             ("control.listen", basics.listen.to_string()),
             ("the identity in identity.certificate", loaded.credentials.identity().to_string()),
             ("state.folder", basics.state_folder.display().to_string()),
+            ("[[network]]", network(&loaded.config)),
             ("[tunnel], but for its permits,", tunnel_but_for_permits(&loaded.config)),
         ]
     };
@@ -210,6 +223,12 @@ fn same(running: &Loaded, wanted: &Loaded) -> Result<(), ReloadError> {
         }
     }
     Ok(())
+}
+
+fn network(config: &Config) -> String {
+    let Some(network) = &config.network else { return "none".to_owned() };
+    let NetworkConfig { name, leg, gateways, namespace } = network;
+    format!("{name} by {leg} in {namespace}, gateways {gateways:?}")
 }
 
 fn tunnel_but_for_permits(config: &Config) -> String {

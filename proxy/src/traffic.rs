@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::config::Config;
 use crate::health::Checks;
+use crate::leg::Ground;
 use crate::listen::{self, ListenError, Socket};
 use crate::service::{Backend, Service, Services, Vip};
 use crate::worker::{Handle, Shared, Word};
@@ -37,6 +38,7 @@ const BREAK_OFF_MS_MAX: u64 = 1_000;
 pub struct Traffic {
     shared: Arc<Shared>,
     checks: Checks,
+    ground: Ground,
     /// Empty once the proxy has ended.
     workers: Mutex<Vec<Handle>>,
 }
@@ -51,17 +53,18 @@ pub struct Prepared {
 }
 
 impl Traffic {
-    /// Workers that have nothing to do yet.
+    /// Workers that have nothing to do yet, and will reach backends from `ground`.
     ///
     /// # Errors
     /// The system has no threads for them.
-    pub fn start() -> io::Result<Traffic> {
+    pub fn start(ground: Ground) -> io::Result<Traffic> {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let shared = Arc::new(Shared::new(0));
         let workers = (0..cores.min(WORKERS_MAX))
-            .map(|index| Handle::start(index, &shared))
+            .map(|index| Handle::start(index, &shared, &ground))
             .collect::<io::Result<Vec<Handle>>>()?;
-        Ok(Traffic { shared, checks: Checks::default(), workers: Mutex::new(workers) })
+        let checks = Checks::of(ground.clone());
+        Ok(Traffic { shared, checks, ground, workers: Mutex::new(workers) })
     }
 
     /// The checks of backends.
@@ -90,7 +93,7 @@ impl Traffic {
             }
         }
         for source in config.services.iter().flat_map(|service| service.source.each()) {
-            listen::probe_source(*source)?;
+            listen::probe_source(&self.ground, *source)?;
         }
         let mut words = Vec::new();
         for held in &held {

@@ -26,6 +26,7 @@ use crate::account::{self, History};
 use crate::admit::{Capacity, Place};
 use crate::datagram::{Census, Mailbox};
 use crate::flow::{Event, Flow, Slab};
+use crate::leg::Ground;
 use crate::listen::Socket;
 use crate::relay::{BUFFER_BYTES, Pipes};
 use crate::service::{Service, Services, Vip};
@@ -130,17 +131,28 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Starts worker `index`.
+    /// Starts worker `index`, which opens its sockets in `ground`; those that clients arrive at are
+    /// handed to it.
     ///
     /// # Errors
-    /// The system has no thread or event queue for it.
-    pub fn start(index: usize, shared: &Arc<Shared>) -> io::Result<Handle> {
+    /// The system has no thread or event queue for it, or does not let it in there.
+    pub fn start(index: usize, shared: &Arc<Shared>, ground: &Ground) -> io::Result<Handle> {
         let (words, heard) = mpsc::channel(WORDS_MAX);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let shared = Arc::clone(shared);
+        let (shared, ground) = (Arc::clone(shared), ground.clone());
+        let (is_there, there) = std::sync::mpsc::sync_channel(1);
         let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-            LocalSet::new().block_on(&runtime, Rc::new(Worker::new(index, shared)).work(heard));
+            let stay = ground.stay();
+            let is_in =
+                stay.as_ref().map(drop).map_err(|error| io::Error::other(error.to_string()));
+            let may_work = is_in.is_ok();
+            // Whoever started it waits for this.
+            let _ = is_there.send(is_in);
+            if may_work {
+                LocalSet::new().block_on(&runtime, Rc::new(Worker::new(index, shared)).work(heard));
+            }
         })?;
+        there.recv().map_err(io::Error::other)??;
         Ok(Handle { words, thread })
     }
 

@@ -6,10 +6,11 @@
 //! shutdown_drain_ms = 1000       # how long a stop waits for flows to end by themselves
 //! ```
 //!
-//! [`ServiceConfig`] is what `[[service]]` comes to, [`TunnelConfig`] what `[tunnel]` does. Sections of
-//! later work (networks) join both structs side by side; a file that is good today stays good. A service manager must grant a
-//! stop more than `shutdown_drain_ms` (systemd: `TimeoutStopSec`).
+//! [`ServiceConfig`] is what `[[service]]` comes to, [`NetworkConfig`] what `[[network]]` does,
+//! [`TunnelConfig`] what `[tunnel]` does. A service manager must grant a stop more than
+//! `shutdown_drain_ms` (systemd: `TimeoutStopSec`).
 
+mod network;
 mod service;
 mod tunnel;
 
@@ -26,6 +27,8 @@ use placement::Role;
 use serde::Deserialize;
 use toml::Spanned;
 
+use self::network::WrittenNetwork;
+pub use self::network::{NETWORKS_MAX, NetworkConfig};
 pub use self::service::{
     BackendConfig, HealthConfig, PER_SERVICE_MAX, PerFamily, SERVICES_MAX, ServiceConfig,
     WhenAllDown,
@@ -52,6 +55,8 @@ struct Written {
     limits: WrittenLimits,
     #[serde(default)]
     service: Vec<WrittenService>,
+    #[serde(default)]
+    network: Vec<WrittenNetwork>,
     tunnel: Option<WrittenTunnel>,
 }
 
@@ -71,6 +76,8 @@ pub struct Config {
     pub limits: Limits,
     /// What it serves; none is allowed.
     pub services: Vec<ServiceConfig>,
+    /// Where its leg is, if it has one.
+    pub network: Option<NetworkConfig>,
     /// Its end of the tunnel, if it has one.
     pub tunnel: Option<TunnelConfig>,
 }
@@ -97,12 +104,19 @@ impl Configuration for Config {
 }
 
 fn check(written: Written, problems: &mut Problems<'_>) -> Result<Config, Told> {
-    let Written { site, control, identity, state, log, limits, service, tunnel } = written;
+    let Written { site, control, identity, state, log, limits, service, network, tunnel } = written;
     let basics = Basics::check(&site, &control, &identity, &state, &log, problems);
     let limits = check_limits(&limits, problems);
     let services = service::check_all(&service, problems);
+    let network = network::check(&network, problems);
     let tunnel = tunnel.as_ref().map(|tunnel| tunnel::check(tunnel, problems)).transpose();
-    Ok(Config { basics: basics?, limits: limits?, services: services?, tunnel: tunnel? })
+    Ok(Config {
+        basics: basics?,
+        limits: limits?,
+        services: services?,
+        network: network?,
+        tunnel: tunnel?,
+    })
 }
 
 fn check_limits(written: &WrittenLimits, problems: &mut Problems<'_>) -> Result<Limits, Told> {

@@ -132,6 +132,31 @@ fn nonsense_is_refused_by_name() {
 }
 
 #[test]
+fn a_network_has_one_leg_and_a_gateway_of_each_family() {
+    let text =
+        "[[network]]\nname = \"apps\"\nleg = \"eth1\"\ngateway = [\"10.0.0.254\", \"fd10::fe\"]\n";
+    assert_eq!(read(WEB).unwrap().network, None);
+    let network = read(text).unwrap().network.unwrap();
+    assert_eq!((network.leg.as_str(), network.namespace.as_str()), ("eth1", "causeway-apps"));
+    assert_eq!(network.gateways.len(), 2);
+    let second = text.replace("apps", "dmz");
+    let twice = wrong(&format!("{text}{second}"));
+    assert!(twice.contains("is a second network"), "{twice}");
+    for (from, to, message) in [
+        ("eth1", "", "is no interface's name"),
+        ("eth1", "eth1/..", "is no interface's name"),
+        ("eth1", "sixteen-bytes-xx", "is no interface's name"),
+        ("fd10::fe", "10.0.0.253", "is a second one of its family"),
+        ("fd10::fe", "ff02::1", "is no address of a router"),
+        ("fd10::fe", "apps", "is no address"),
+        ("leg =", "namespace = \"../x\"\nleg =", "network.0.namespace"),
+    ] {
+        let wrong = wrong(&text.replacen(from, to, 1));
+        assert!(wrong.contains(message), "no '{message}' in: {wrong}");
+    }
+}
+
+#[test]
 fn health_is_checked_with_the_stated_defaults() {
     let text =
         WEB.replacen("[[service.backend]]", "[service.health]\nfall = 1\n[[service.backend]]", 1);

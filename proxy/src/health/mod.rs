@@ -20,8 +20,9 @@ use tokio::time::{sleep, timeout};
 
 use self::tally::Tally;
 use crate::config::{HealthConfig, ServiceConfig};
-use crate::dial::connect;
+use crate::dial;
 use crate::flow::break_off;
+use crate::leg::Ground;
 use crate::service::{Backend, Service, Services, Target};
 
 /// Checks are up to one part in so many earlier or later than their interval, so that many of them
@@ -33,6 +34,7 @@ const JITTER_PARTS: u32 = 10;
 pub struct Checks {
     running: Mutex<HashMap<Subject, Check>>,
     held: Arc<Held>,
+    ground: Ground,
 }
 
 /// What is checked.
@@ -75,6 +77,12 @@ impl Held {
 }
 
 impl Checks {
+    /// No checks yet; backends will be reached from `ground`.
+    #[must_use]
+    pub fn of(ground: Ground) -> Checks {
+        Checks { ground, ..Checks::default() }
+    }
+
     /// Checks what `services` want checked and nothing else. What is checked in the same way as
     /// before goes on undisturbed.
     pub fn follow(&self, services: &Services) {
@@ -146,6 +154,7 @@ impl Checks {
             health,
             vm: backend.config.vm.clone(),
             held: Arc::clone(&self.held),
+            ground: self.ground.clone(),
         };
         Check {
             target: Arc::clone(target),
@@ -185,6 +194,7 @@ struct Checker {
     health: HealthConfig,
     vm: Option<VmName>,
     held: Arc<Held>,
+    ground: Ground,
 }
 
 impl Checker {
@@ -219,7 +229,11 @@ impl Checker {
     async fn check(&self) -> bool {
         let mut address = self.target.address;
         address.set_port(self.health.port.unwrap_or(address.port()));
-        match timeout(self.health.timeout, connect(&self.config, address)).await {
+        let connecting = async {
+            let socket = self.ground.open(|| dial::socket(&self.config, &address))?;
+            socket.connect(address).await
+        };
+        match timeout(self.health.timeout, connecting).await {
             Ok(Ok(stream)) => {
                 // Nobody has to wait for the end of a connection that carried nothing.
                 break_off(&stream);
