@@ -59,6 +59,7 @@ fn status(server: &NameServer) -> Answer {
         uptime_s: server.telemetry().uptime().as_secs(),
         generation: snapshot.generation,
         certificate_valid_until_s: seconds(credentials.valid_until()),
+        listen: server.listen().to_vec(),
         serial: server.views().load().serial,
     })
 }

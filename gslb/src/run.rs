@@ -33,11 +33,11 @@ pub async fn run(path: PathBuf, loaded: Loaded, telemetry: Telemetry) -> Result<
     let basics = loaded.config.basics.clone();
     let (life, state) = Life::begin(&basics, &telemetry)?;
     let sockets = Sockets::bind(&loaded.config.dns).await?;
-    let server = Arc::new(NameServer::start(path, loaded, telemetry, &state)?);
+    let server = Arc::new(NameServer::start(path, loaded, telemetry, &state, sockets.addresses())?);
 
     let routes = control::routes(&server).map_err(LifeError::from)?;
     let mut serving = life.serve(basics.listen, routes, server.tls()).await?;
-    for address in sockets.addresses() {
+    for address in server.listen() {
         tracing::info!(%address, "answering questions");
     }
     let listening = sockets.answer(server.views());

@@ -3,6 +3,7 @@
 //! Orders and reloads go one after the other, each in one go that nobody can cut short: judged,
 //! written to the disk, published. Then the caller waits until no older answer is under way.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -106,6 +107,7 @@ pub enum OrderError {
 #[derive(Debug)]
 pub struct NameServer {
     path: PathBuf,
+    listen: Vec<SocketAddr>,
     snapshot: ArcSwap<Snapshot>,
     tls: Arc<ArcSwap<ServerConfig>>,
     telemetry: Telemetry,
@@ -121,8 +123,8 @@ struct Kept {
 }
 
 impl NameServer {
-    /// Takes what was read from `path` as the first generation, and goes on from what was kept.
-    /// Blocks on the disk.
+    /// Takes what was read from `path` as the first generation, and goes on from what was kept,
+    /// at addresses that are bound. Blocks on the disk.
     ///
     /// # Errors
     /// What was kept is unreadable, or contradicts the configuration.
@@ -131,6 +133,7 @@ impl NameServer {
         loaded: Loaded,
         telemetry: Telemetry,
         folder: &StateFolder,
+        listen: Vec<SocketAddr>,
     ) -> Result<NameServer, StartError> {
         telemetry.introduce("causeway-gslb", crate::VERSION);
         let mut file: StateFile<Steering> = folder.file(FILE, VERSION);
@@ -143,7 +146,7 @@ impl NameServer {
         tell(&snapshot, &steering);
         let (snapshot, kept) =
             (ArcSwap::from_pointee(snapshot), Mutex::new(Kept { steering, file }));
-        Ok(NameServer { path, snapshot, tls, telemetry, views, kept })
+        Ok(NameServer { path, listen, snapshot, tls, telemetry, views, kept })
     }
 
     /// What it runs on now.
@@ -156,6 +159,12 @@ impl NameServer {
     #[must_use]
     pub fn telemetry(&self) -> &Telemetry {
         &self.telemetry
+    }
+
+    /// Where it answers.
+    #[must_use]
+    pub fn listen(&self) -> &[SocketAddr] {
+        &self.listen
     }
 
     /// What it answers by.

@@ -14,6 +14,8 @@
 
 mod client;
 
+use std::net::SocketAddr;
+
 use placement::{Authority, Epoch, Identity, SiteName, VmName};
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +53,8 @@ pub struct Status {
     pub generation: u64,
     /// Until when its certificate is valid, in seconds since 1970.
     pub certificate_valid_until_s: u64,
+    /// Where it answers questions, over UDP and TCP.
+    pub listen: Vec<SocketAddr>,
     /// The serial in every zone's SOA: grows with each change of an answer.
     pub serial: u32,
 }

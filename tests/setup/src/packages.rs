@@ -59,6 +59,12 @@ const NEEDS: &[Need] = &[
         elsewhere: "qemu, qemu-kvm or qemu-system-x86",
         purpose: "runs the virtual machine",
     },
+    Need {
+        program: "dig",
+        package: "bind9-dnsutils",
+        elsewhere: "bind-utils, bind-tools or bind",
+        purpose: "asks the name server as others do",
+    },
     Need { program: "xz", package: "xz-utils", elsewhere: "xz", purpose: "unpacks kernel modules" },
     Need { program: "zstd", package: "zstd", elsewhere: "zstd", purpose: "unpacks kernel modules" },
     Need {
