@@ -10,9 +10,11 @@ mod connection;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hickory_proto::rr::RecordType;
 use metrics::{counter, gauge};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
@@ -20,9 +22,8 @@ use tokio::task::JoinSet;
 
 use crate::answer::{Answer, Outcome, Transport, answer};
 use crate::config::DnsConfig;
-use crate::view::Views;
+use crate::view::{View, Views};
 use connection::converse;
-use hickory_proto::rr::RecordType;
 
 /// Longest message that is read; a question with every option there is has far less.
 pub const QUESTION_BYTES_MAX: usize = 4_096;
@@ -149,8 +150,7 @@ async fn datagrams(socket: Arc<UdpSocket>, views: Arc<Views>, mut ended: watch::
             // Nobody listens at port 0: the sender is a forgery.
             Ok((length, from)) if length <= QUESTION_BYTES_MAX && from.port() != 0 => {
                 let view = views.load();
-                let said = answer(&question[..length], &view, Transport::Udp);
-                count(&said, Transport::Udp);
+                let said = said(&question[..length], &view, Transport::Udp);
                 let Some(bytes) = said.bytes else { continue };
                 // A full buffer drops the answer, as a full network would: the asker asks again.
                 if socket.try_send_to(&bytes, from).is_err() {
@@ -255,6 +255,18 @@ fn client(ip: IpAddr) -> IpAddr {
         IpAddr::V4(_) => ip,
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !INTERFACE)),
     }
+}
+
+/// Answers and counts. Whatever a stranger's bytes do to the parser costs one answer, not the reader.
+fn said(question: &[u8], view: &View, transport: Transport) -> Answer {
+    // Nothing is changed in there that could be left half changed.
+    let answering = AssertUnwindSafe(|| answer(question, view, transport));
+    let said = catch_unwind(answering).unwrap_or_else(|_| {
+        tracing::error!("a question could not be answered; report it, with the log around it");
+        Answer { bytes: None, outcome: Outcome::Failed, kind: None, truncated: false }
+    });
+    count(&said, transport);
+    said
 }
 
 fn count(said: &Answer, transport: Transport) {

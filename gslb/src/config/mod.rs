@@ -191,6 +191,7 @@ fn check(written: Written, problems: &mut Problems<'_>) -> Result<Config, Told> 
     let (zones, steered) = match zones {
         Ok(zones) => {
             let steered = names::check_all(&steered, &zones, problems)?;
+            zones::nothing_is_hidden(&zone, &zones, problems)?;
             zones::name_servers_have_addresses(&zone, &zones, &steered, problems)?;
             (zones, steered)
         }

@@ -173,3 +173,13 @@ fn it_listens_where_an_answer_comes_from_the_address_that_was_asked() {
         assert!(wrong.to_string().contains(message), "no '{message}' in: {wrong}");
     }
 }
+
+#[test]
+fn a_record_that_an_inner_zone_would_hide_is_refused() {
+    let inner =
+        "[[zone]]\nname = \"deep.example.net\"\nns = [\"ns1.example.net\"]\ncontact = \"a@b.c\"\n";
+    let wrong = read(&format!("{}{inner}", zones())).unwrap_err().to_string();
+    assert!(wrong.contains("27:8: 'zone.0.record.name': is in zone 'deep.example.net'"), "{wrong}");
+    let elsewhere = inner.replace("deep", "other");
+    assert_eq!(read(&format!("{}{elsewhere}", zones())).unwrap().zones.len(), 2);
+}

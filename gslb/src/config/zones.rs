@@ -223,6 +223,33 @@ impl Taken {
     }
 }
 
+/// Questions go to the innermost zone: what an outer one says of names in it would never be said.
+pub(super) fn nothing_is_hidden(
+    written: &[WrittenZone],
+    zones: &[ZoneConfig],
+    problems: &mut Problems<'_>,
+) -> Result<(), Told> {
+    let mut told = None;
+    for (number, (written, zone)) in written.iter().zip(zones).enumerate() {
+        let inner = |name: &LowerName| {
+            let inside = |other: &&ZoneConfig| {
+                zone.apex != other.apex
+                    && zone.apex.zone_of(&other.apex)
+                    && other.apex.zone_of(name)
+            };
+            zones.iter().find(inside)
+        };
+        for (record, set) in written.record.iter().zip(&zone.records) {
+            if let Some(inner) = inner(&set.name) {
+                let message = format!("is in zone '{}'; write it there", plain(&inner.apex));
+                let field = format!("zone.{number}.record.name");
+                told = Some(problems.at(record.name.span(), &field, message));
+            }
+        }
+    }
+    told.map_or(Ok(()), Err)
+}
+
 /// A name server within our own zones that nobody can find would make the zone unreachable.
 pub(super) fn name_servers_have_addresses(
     written: &[WrittenZone],

@@ -7,8 +7,8 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::{Admitted, QUESTION_BYTES_MAX, count, told};
-use crate::answer::{Transport, answer};
+use super::{Admitted, QUESTION_BYTES_MAX, said, told};
+use crate::answer::Transport;
 use crate::view::Views;
 
 /// How long a connection may lie idle.
@@ -57,9 +57,8 @@ async fn next(stream: &mut TcpStream, question: &mut [u8]) -> Option<usize> {
 async fn say(stream: &mut TcpStream, question: &[u8], views: &Views) -> bool {
     // Held until the answer has left: an order is confirmed only then.
     let view = views.load_full();
-    let said = answer(question, &view, Transport::Tcp);
-    count(&said, Transport::Tcp);
-    let Some(framed) = said.bytes.as_deref().and_then(framed) else { return false };
+    let answer = said(question, &view, Transport::Tcp);
+    let Some(framed) = answer.bytes.as_deref().and_then(framed) else { return false };
     tokio::select! {
         written = timeout(Duration::from_millis(UNREAD_MS_MAX), stream.write_all(&framed)) => {
             matches!(written, Ok(Ok(())))

@@ -3,7 +3,7 @@
 use placement::Role;
 use rustix::process::Signal;
 
-use crate::server::{AT_A, FILE, NameServer, config, dig, house, refused};
+use crate::server::{AT_A, FILE, NameServer, config, dig, house, program, refused};
 
 #[tokio::test]
 async fn a_name_is_answered_alike_over_every_way_there_is() {
@@ -111,7 +111,7 @@ async fn a_reload_is_taken_whole_or_not_at_all_and_forgets_nothing() {
 fn check_says_what_was_understood_and_starts_nothing() {
     let house = house();
     let check = |arguments: &[&str]| {
-        let mut command = std::process::Command::new(lab::programs::path("causeway-gslb").unwrap());
+        let mut command = std::process::Command::new(program());
         command.arg("check").arg("--config").arg(house.path(FILE)).args(arguments);
         command.output().unwrap()
     };

@@ -3,12 +3,12 @@
 use std::io::ErrorKind;
 
 use placement::Role;
-use scenarios::running::SOON;
+use scenarios::running::{SOON, bound_to_the_test};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::server::{AT_A, AT_B, NameServer, address_in, asker, house, question};
+use crate::server::{AT_A, AT_B, NameServer, address_in, asker, house, program, question};
 
 /// As the name server has it; see `gslb::listen`.
 const CONNECTIONS_PER_CLIENT_MAX: usize = 32;
@@ -128,4 +128,22 @@ async fn one_that_takes_no_answers_holds_up_no_order() {
     while timeout(full, stream.write_all(&many)).await.is_ok_and(|written| written.is_ok()) {}
     server.steer(2, "b").await.unwrap();
     assert_eq!(server.dig(&["+short", "shop.example.net"]).await.trim(), AT_B);
+}
+
+#[tokio::test]
+async fn running_out_of_descriptors_ends_with_those_who_took_them_and_datagrams_are_answered() {
+    const DESCRIPTORS: usize = 30;
+    let house = house();
+    let mut command = bound_to_the_test("sh");
+    let limit = format!("ulimit -n {DESCRIPTORS}; exec \"$0\" \"$@\"");
+    command.args(["-c", &limit]).arg(program());
+    let mut server = NameServer::start_as(&house, command).await;
+    let mut strangers = Vec::new();
+    for _ in 0..DESCRIPTORS {
+        strangers.push(TcpStream::connect(server.dns[0]).await.unwrap());
+    }
+    server.running.event("no connection accepted").await;
+    assert_eq!(server.dig(&["+short", "+notcp", "shop.example.net"]).await.trim(), AT_A);
+    drop(strangers);
+    assert_eq!(server.dig(&["+short", "+tcp", "shop.example.net"]).await.trim(), AT_A);
 }

@@ -1,6 +1,7 @@
 //! A name server in a house, and questions to it.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use gslb_api::{CallError, Client, Refusal, Restore, Shorten, Status, Steer, Taken};
@@ -67,6 +68,11 @@ pub(crate) fn config() -> String {
     format!("{CONFIG}data = [{}]\n", texts.join(", "))
 }
 
+/// The program that is run.
+pub(crate) fn program() -> PathBuf {
+    lab::programs::path("causeway-gslb").unwrap()
+}
+
 /// A house with the papers and the configuration of a name server.
 pub(crate) fn house() -> House {
     let house = House::new();
@@ -84,9 +90,12 @@ pub(crate) struct NameServer<'h> {
 
 impl<'h> NameServer<'h> {
     pub(crate) async fn start(house: &'h House) -> NameServer<'h> {
-        let program = lab::programs::path("causeway-gslb").unwrap();
+        NameServer::start_as(house, bound_to_the_test(program())).await
+    }
+
+    /// By a command that ends in the program.
+    pub(crate) async fn start_as(house: &'h House, command: Command) -> NameServer<'h> {
         let identity: Identity = "causeway://site/a/role/gslb/name/ns1".parse().unwrap();
-        let command = bound_to_the_test(program);
         let running = Running::start_another(house, FILE, identity, command).await;
         let mut server = NameServer { running, dns: Vec::new() };
         server.dns = server.status().await.listen;
