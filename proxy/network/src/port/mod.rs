@@ -86,16 +86,20 @@ impl Port {
         if let Some(tap) = tap {
             rules::check_name(tap)?;
         }
-        let netlink = open()?;
         if wanted.turn_round.is_some() {
-            turn::make(&netlink, &self.vm, &self.bridge)?;
+            turn::make(&open()?, &self.vm, &self.bridge)?;
         }
         let text = rules::text(&self.vm, &self.guest, tap, wanted);
-        self.nft.load(&format!("the rules at the port of {}", self.vm), &text)?;
-        if wanted.turn_round.is_none() {
-            turn::delete(&netlink, &self.vm)?;
-        }
-        Ok(())
+        self.nft.load(&format!("the rules at the port of {}", self.vm), &text)
+    }
+
+    /// Takes the pair away that the turn-round needs; for when it has not been wanted for a moment:
+    /// what is just on its way through the pair would be lost.
+    ///
+    /// # Errors
+    /// See [`NetworkError`].
+    pub fn remove_turn(&self) -> Result<(), NetworkError> {
+        turn::delete(&open()?, &self.vm)
     }
 
     /// Takes all of ours for this VM away, and the bridge's entry for it on our pair with it.

@@ -51,9 +51,13 @@ pub(super) fn text(vm: &VmTag, guest: &Guest, tap: Option<&str>, wanted: PortWan
         rules = to_vm(vm, guest, wanted);
         text.push_str(&chain(&table, "to", "egress", tap, &rules));
     }
+    let on_bridge = turn::names(vm).on_bridge;
     if wanted.turn_round.is_some() {
-        let on_bridge = turn::names(vm).on_bridge;
         text.push_str(&chain(&table, "to", "egress", &on_bridge, &to_vm(vm, guest, wanted)));
+    } else {
+        // Made first: this nft deletes only what is there.
+        let chain = format!("chain netdev {table} to_{on_bridge}");
+        let _ = writeln!(text, "add {chain}\nflush {chain}\ndelete {chain}");
     }
     text
 }
