@@ -1,16 +1,17 @@
 //! What the lab needs of the kernel and no safe wrapper offers: new namespaces for the next child,
-//! and frames with the time at which the kernel saw them. The only file here with `unsafe`.
+//! taps, and frames with the time at which the kernel saw them. The only file here with `unsafe`.
 #![allow(
     unsafe_code,
-    reason = "unshare, a packet filter and control messages with time stamps have no safe wrapper"
+    reason = "unshare, TUNSETIFF, a packet filter and time stamps have no safe wrapper"
 )]
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::time::Duration;
 
+use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
@@ -36,6 +37,24 @@ pub(crate) fn close_inherited() -> io::Result<()> {
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
+    Ok(())
+}
+
+const TUNSETIFF: Opcode = opcode::write::<libc::c_int>(b'T', 202);
+
+/// Makes a tap of whole frames of a freshly opened `/dev/net/tun`. It is gone with that file.
+pub(crate) fn make_tap(tun: impl AsFd, name: &str) -> io::Result<()> {
+    // SAFETY: ifreq is plain data, valid when zero.
+    let mut request: libc::ifreq = unsafe { MaybeUninit::zeroed().assume_init() };
+    // The last byte stays zero.
+    let places = request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1);
+    for (place, byte) in places.zip(name.bytes()) {
+        *place = byte.cast_signed();
+    }
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI;
+    request.ifr_ifru.ifru_flags = flags.try_into().map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: TUNSETIFF reads and writes one `ifreq` and keeps no pointer to it.
+    unsafe { ioctl(tun, Updater::<TUNSETIFF, libc::ifreq>::new(&mut request)) }?;
     Ok(())
 }
 

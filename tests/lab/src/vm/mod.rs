@@ -1,7 +1,9 @@
 //! A real VM at a site of a world, with nothing of the product around it: what a test starts, looks
-//! at from outside, and moves [by hand](by_hand).
+//! at from outside, and moves [by hand](by_hand). Where the network alone matters, a VM can be a
+//! [namespace].
 
 pub mod by_hand;
+pub mod namespace;
 mod watcher;
 
 pub use watcher::{Run, Watched, Watcher, ran_twice};
