@@ -239,6 +239,8 @@ async fn serve(
                 }
             },
             () = sleep(LOOK_INTERVAL) => {
+                let (host, kept) = executor.parts();
+                host.tidy(kept).await;
                 shown.send_replace(look(&mut executor).await);
             }
         }

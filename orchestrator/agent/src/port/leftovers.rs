@@ -68,7 +68,10 @@ impl Leaving {
         }
         if let Some(way) = self.ways.get_mut(index) {
             way.packets.extend(packets);
-            way.conversations = seen.iter().map(conversation).collect();
+            // A VM that stands still begins no others.
+            if way.part == 0 {
+                way.conversations = seen.iter().map(conversation).collect();
+            }
         }
         Ok(())
     }

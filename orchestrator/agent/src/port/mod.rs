@@ -69,6 +69,8 @@ pub(crate) struct VmPort {
     file: Arc<Mutex<StateFile<Standing>>>,
     standing: Standing,
     leaving: Option<Leaving>,
+    /// What turned round may stand there still, unused.
+    is_untidy: bool,
 }
 
 impl VmPort {
@@ -81,7 +83,7 @@ impl VmPort {
     ) -> Result<VmPort, StateError> {
         let standing = file.load()?.unwrap_or_default();
         let file = Arc::new(Mutex::new(file));
-        Ok(VmPort { vm, config, proxies, file, standing, leaving: None })
+        Ok(VmPort { vm, config, proxies, file, standing, leaving: None, is_untidy: true })
     }
 
     /// Sees that what is to stand without a process does: the host may have been started anew.
@@ -213,9 +215,24 @@ impl VmPort {
                 self.standing = called_off;
                 return Err(error);
             }
+            self.is_untidy = true;
         }
         self.standing.is_away = false;
         self.save().await
+    }
+
+    /// Takes away what nothing is turned round by any more. Not at once when a rule goes: what is just
+    /// on its way there would be lost.
+    pub(crate) async fn tidy(&mut self, definition: &VmDefinition) -> Result<(), PortError> {
+        if !std::mem::take(&mut self.is_untidy) {
+            return Ok(());
+        }
+        for (index, card) in self.cards(definition)?.into_iter().enumerate() {
+            if self.standing.wanted(index).turn_round.is_none() {
+                blocking(move || card.port.remove_turn()).await??;
+            }
+        }
+        Ok(())
     }
 
     /// Before QEMU ends for a VM that is elsewhere: its neighbours go on to be served.

@@ -87,6 +87,12 @@ impl Request {
         Ok(values)
     }
 
+    /// The body as it came, within the server's bound.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     /// The body, as JSON of a `T`.
     ///
     /// # Errors

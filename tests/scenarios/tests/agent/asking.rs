@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use daemon::identity::{self, Credentials, IdentityPaths};
 use lab::programs;
+use orchestrator_api::agent::WatchView;
 use orchestrator_api::{
     AgentClient, CallError, CopyCommand, CopyRequest, OrderKey, OrderRequest, Progress, Refusal,
     VmDefinition, VmView,
@@ -169,6 +170,12 @@ pub(crate) trait Asked {
     fn copy(&self, copy: &CopyRequest) -> Result<Progress, CallError> {
         call(self.papers(), &self.identity(), self.connect(), async |client| {
             client.copy(copy).await
+        })
+    }
+
+    fn watch(&self) -> Result<WatchView, CallError> {
+        call(self.papers(), &self.identity(), self.connect(), async |client| {
+            client.watch(&vm()).await
         })
     }
 

@@ -1,5 +1,6 @@
 //! Two sites with an agent each, and what the tests say to them.
 
+use std::fmt::Write as _;
 use std::fs::{self, Permissions};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
@@ -62,6 +63,17 @@ impl<'w> Crew<'w> {
         papers: &Papers,
         machine: &Machine,
     ) -> Crew<'w> {
+        Crew::start_telling(world, site, papers, machine, None)
+    }
+
+    /// The same, with an agent that tells a proxy at this address of holds.
+    pub(crate) fn start_telling(
+        world: &'w World,
+        site: &'w Site,
+        papers: &Papers,
+        machine: &Machine,
+        proxy_address: Option<SocketAddr>,
+    ) -> Crew<'w> {
         let put = |to: &str, bytes, mode| put(site, to, bytes, mode);
         let proxy = Arc::new(Proxy::start(world, site, papers));
         let bundle = papers.bundle(site.name(), "agent", "hv1");
@@ -84,7 +96,10 @@ impl<'w> Crew<'w> {
              initramfs = \"/var/lib/causeway/images/initrd\""
         );
         let listen = SocketAddr::from((site.hypervisor_address().v4, PORT));
-        let text = asking::configuration(site.name(), listen, &rest);
+        let mut text = asking::configuration(site.name(), listen, &rest);
+        if let Some(address) = proxy_address {
+            let _ = writeln!(text, "proxy_address = \"{address}\"");
+        }
         put("/etc/causeway/agent.toml", text.into_bytes(), 0o644);
         let serve = papers.credentials("a", "orchestrator", "serve");
         let mut crew = Crew { site, proxy, serve, process: None };

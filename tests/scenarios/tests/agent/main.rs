@@ -4,6 +4,8 @@
 
 mod asking;
 mod crew;
+mod hold;
+mod model_proxy;
 mod refusals;
 mod tunnel;
 mod whole_move;

@@ -105,6 +105,16 @@ impl QemuHost {
         }
     }
 
+    /// What may wait until nobody asks anything of the VM.
+    pub(crate) async fn tidy(&mut self, kept: &Kept) {
+        if let Some(definition) = &kept.definition
+            && let Err(error) = self.port.tidy(definition).await
+        {
+            let why = daemon::with_causes(&error);
+            tracing::warn!(vm = %self.vm, why, "something unused stays at the VM's port");
+        }
+    }
+
     pub(crate) async fn watched(&mut self, kept: &Kept) -> Result<WatchView, PortError> {
         match &kept.definition {
             Some(definition) => self.port.watched(definition).await,
