@@ -8,10 +8,14 @@
 //! - [`verdict`]: what became of a flow.
 //! - [`rows`]: the ledger itself: one row for each flow alive at the cutover.
 //! - [`join`]: the ledger held against somebody else's log.
+//! - [`report`]: a move told whole, as JSON.
+//! - [`page`]: the report as one HTML page with its pictures.
 
 pub mod event;
 pub mod fold;
 pub mod join;
+pub mod page;
+pub mod report;
 pub mod rows;
 pub mod verdict;
 

@@ -5,24 +5,24 @@
 use ledger::{Event, FlowEnded, FlowKey, FlowListed, FlowSeen, ProxyKey};
 use proxy_api::{CloseReason, FlowId, Passed, Protocol};
 
-pub mod chance;
-pub mod plausible;
+pub(crate) mod chance;
+pub(crate) mod plausible;
 
 /// When the pivot was, in every test.
-pub const PIVOT_AT_MS: u64 = 1_790_000_100_000;
+pub(crate) const PIVOT_AT_MS: u64 = 1_790_000_100_000;
 
 /// The proxy of the source.
-pub fn proxy() -> ProxyKey {
+pub(crate) fn proxy() -> ProxyKey {
     ProxyKey { site: "oslo".parse().unwrap(), name: "px1".parse().unwrap() }
 }
 
 /// The flow of this number there.
-pub fn key(number: u64) -> FlowKey {
+pub(crate) fn key(number: u64) -> FlowKey {
     FlowKey { proxy: proxy(), id: FlowId { boot_us: 0x65_0f3a, number } }
 }
 
 /// A flow listed half a second before the pivot.
-pub fn listed(number: u64) -> FlowListed {
+pub(crate) fn listed(number: u64) -> FlowListed {
     let port = u16::try_from(20_000 + number).unwrap();
     FlowListed {
         flow: key(number),
@@ -40,7 +40,7 @@ pub fn listed(number: u64) -> FlowListed {
 }
 
 /// The same flow `after_ms` after the pivot, when so much has passed since then.
-pub fn seen(number: u64, after_ms: u64, up: u64, down: u64) -> FlowSeen {
+pub(crate) fn seen(number: u64, after_ms: u64, up: u64, down: u64) -> FlowSeen {
     FlowSeen {
         flow: key(number),
         at_ms: PIVOT_AT_MS + after_ms,
@@ -53,7 +53,12 @@ pub fn seen(number: u64, after_ms: u64, up: u64, down: u64) -> FlowSeen {
 }
 
 /// Its end.
-pub fn ended(number: u64, after_ms: u64, (up, down): (u64, u64), reason: CloseReason) -> FlowEnded {
+pub(crate) fn ended(
+    number: u64,
+    after_ms: u64,
+    (up, down): (u64, u64),
+    reason: CloseReason,
+) -> FlowEnded {
     let seen = seen(number, after_ms, up, down);
     FlowEnded {
         flow: seen.flow,
@@ -67,13 +72,13 @@ pub fn ended(number: u64, after_ms: u64, (up, down): (u64, u64), reason: CloseRe
 }
 
 /// The ledger of these events.
-pub fn ledger_of(events: &[Event]) -> ledger::Ledger {
+pub(crate) fn ledger_of(events: &[Event]) -> ledger::Ledger {
     let mut fold = ledger::Fold::default();
     fold.extend(events.iter().cloned()).unwrap();
     fold.ledger()
 }
 
 /// The pivot.
-pub fn pivot() -> Event {
+pub(crate) fn pivot() -> Event {
     Event::Pivot { at_ms: PIVOT_AT_MS }
 }
