@@ -1,6 +1,7 @@
 //! The proxy's control API: who may call what, and what then happens.
 
 mod channels;
+mod vms;
 
 use std::sync::Arc;
 
@@ -24,12 +25,20 @@ const VIEWERS_AND_AGENTS: &[Role] =
 /// Who drives moves.
 const ORCHESTRATOR: &[Role] = &[Role::Orchestrator];
 
+/// Who drives moves, and the agent that the claim names.
+const ORCHESTRATOR_AND_AGENT: &[Role] = &[Role::Orchestrator, Role::Agent];
+
 /// The table.
 ///
 /// # Errors
 /// The routes below contradict each other.
 pub fn routes(proxy: &Arc<Proxy>) -> Result<RouteTable, TableError> {
-    Lines::of(proxy)
+    of_moves(of_traffic(Lines::of(proxy))).table()
+}
+
+/// What there is, and whom it serves.
+fn of_traffic(lines: Lines<Proxy>) -> Lines<Proxy> {
+    lines
         .at(Method::GET, path::STATUS, VIEWER_AND_UP, |proxy, _| async move { status(&proxy) })
         .at(Method::GET, path::METRICS, VIEWER_AND_UP, |proxy, _| async move {
             Ok(Reply::text(METRICS_TYPE, proxy.telemetry().render()))
@@ -61,22 +70,50 @@ pub fn routes(proxy: &Arc<Proxy>) -> Result<RouteTable, TableError> {
         .at(Method::POST, path::FLOW_KILL, CHANGERS, |proxy, request| async move {
             kill(&proxy, &request).await
         })
+}
+
+/// VMs that move, and the tunnel.
+fn of_moves(lines: Lines<Proxy>) -> Lines<Proxy> {
+    lines
         .at(Method::POST, path::VM_CLAIM, ORCHESTRATOR, |proxy, request| async move {
-            channels::claim(&proxy, &request).await
+            vms::claim(proxy, request).await
+        })
+        .at(Method::POST, path::VM_GIVE_BACK, ORCHESTRATOR, |proxy, request| async move {
+            vms::give_back(proxy, request).await
+        })
+        .at(Method::POST, path::VM_STAGE, ORCHESTRATOR, |proxy, request| async move {
+            vms::stage(proxy, request).await
+        })
+        .at(Method::POST, path::VM_UNSTAGE, ORCHESTRATOR, |proxy, request| async move {
+            vms::unstage(proxy, request).await
+        })
+        .at(Method::POST, path::VM_REDIRECT, ORCHESTRATOR, |proxy, request| async move {
+            vms::redirect(proxy, request).await
+        })
+        .at(Method::POST, path::VM_RECLAIM, ORCHESTRATOR, |proxy, request| async move {
+            vms::reclaim(proxy, request).await
+        })
+        .at(Method::GET, path::VMS, VIEWER_AND_UP, |proxy, _| async move {
+            Reply::json(&proxy.vms().told().await)
+        })
+        .at(Method::GET, path::VM, VIEWER_AND_UP, |proxy, request| async move {
+            vms::told(&proxy, &request).await
         })
         .at(Method::POST, path::CHANNEL_GRANT, ORCHESTRATOR, |proxy, request| async move {
             channels::grant(&proxy, &request)
         })
-        .at(Method::POST, path::CHANNEL_REVOKE, ORCHESTRATOR, |proxy, request| async move {
-            channels::revoke(&proxy, &request)
-        })
+        .at(
+            Method::POST,
+            path::CHANNEL_REVOKE,
+            ORCHESTRATOR_AND_AGENT,
+            |proxy, request| async move { channels::revoke(&proxy, &request).await },
+        )
         .at(Method::GET, path::NETWORKS, VIEWERS_AND_AGENTS, |proxy, _| async move {
-            Reply::json(&proxy.networks().await)
+            Reply::json(&proxy.vms().networks())
         })
         .at(Method::GET, path::TUNNEL, VIEWER_AND_UP, |proxy, _| async move {
             Reply::json(&proxy.inter_site().told())
         })
-        .table()
 }
 
 fn status(proxy: &Proxy) -> Answer {

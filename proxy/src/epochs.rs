@@ -69,12 +69,38 @@ impl Epochs {
         claiming.await.map_err(|_| EpochError::Ending)?
     }
 
+    /// One VM's.
+    #[must_use]
+    pub fn mark(&self, vm: &VmName) -> Watermark {
+        self.kept(|kept| kept.marks.get(vm).cloned().unwrap_or_default())
+    }
+
+    /// Whether a claim or a placement would be taken.
+    ///
+    /// # Errors
+    /// [`EpochError::Stale`].
+    pub fn may_claim(&self, vm: &VmName, authority: &Authority) -> Result<(), EpochError> {
+        self.mark(vm).raised(authority)?;
+        Ok(())
+    }
+
+    /// Ends a move: nothing of it is taken any more, and that is on the disk when this returns.
+    ///
+    /// # Errors
+    /// Every [`EpochError`]; nothing has changed then.
+    pub async fn end(&self, vm: VmName, authority: Authority) -> Result<Watermark, EpochError> {
+        let epochs = self.clone();
+        let ending =
+            tokio::task::spawn_blocking(move || epochs.kept(|kept| kept.end(vm, &authority)));
+        ending.await.map_err(|_| EpochError::Ending)?
+    }
+
     /// Whether a command is the standing claim's.
     ///
     /// # Errors
     /// [`EpochError::Stale`].
     pub fn admit(&self, vm: &VmName, authority: &Authority) -> Result<(), EpochError> {
-        self.kept(|kept| kept.marks.get(vm).cloned().unwrap_or_default().admit(authority))?;
+        self.mark(vm).admit(authority)?;
         Ok(())
     }
 
@@ -93,11 +119,28 @@ impl Kept {
         if self.marks.len() >= VMS_MAX && !self.marks.contains_key(&vm) {
             return Err(EpochError::Full);
         }
+        self.save(vm, raised.clone())?;
+        Ok(raised)
+    }
+
+    fn end(&mut self, vm: VmName, authority: &Authority) -> Result<Watermark, EpochError> {
+        let mark = self.marks.get(&vm).cloned().unwrap_or_default();
+        match mark.admit(authority) {
+            // Said before.
+            Err(Stale::Ended { .. }) => return Ok(mark),
+            admitted => admitted?,
+        }
+        let ended = mark.ending(authority.epoch);
+        self.save(vm, ended.clone())?;
+        Ok(ended)
+    }
+
+    fn save(&mut self, vm: VmName, mark: Watermark) -> Result<(), StateError> {
         let mut marks = self.marks.clone();
-        marks.insert(vm, raised.clone());
+        marks.insert(vm, mark);
         self.file.save(&marks)?;
         self.marks = marks;
-        Ok(raised)
+        Ok(())
     }
 }
 
@@ -132,5 +175,28 @@ mod tests {
             assert!(matches!(stale, Err(EpochError::Stale(_))), "{epoch} of {incarnation}");
         }
         assert_eq!(epochs.marks()[&vm].epoch(), Epoch::new(2));
+    }
+
+    #[tokio::test]
+    async fn a_move_that_ended_is_obeyed_no_more_and_may_be_said_to_end_again() {
+        let outer = tempfile::tempdir().unwrap();
+        let path = outer.path().join("state");
+        let vm: VmName = "web".parse().unwrap();
+        let folder = StateFolder::open(&path).unwrap();
+        let epochs = Epochs::load(&folder).unwrap();
+        let never = epochs.end(vm.clone(), authority(2, 1)).await;
+        assert!(matches!(never, Err(EpochError::Stale(Stale::NotClaimed { .. }))), "{never:?}");
+        epochs.claim(vm.clone(), authority(2, 1)).await.unwrap();
+        let others = epochs.end(vm.clone(), authority(2, 9)).await;
+        assert!(matches!(others, Err(EpochError::Stale(Stale::Owned { .. }))), "{others:?}");
+        let ended = epochs.end(vm.clone(), authority(2, 1)).await.unwrap();
+        assert_eq!(epochs.end(vm.clone(), authority(2, 1)).await.unwrap(), ended);
+        drop((epochs, folder));
+
+        let folder = StateFolder::open(&path).unwrap();
+        let epochs = Epochs::load(&folder).unwrap();
+        assert!(epochs.admit(&vm, &authority(2, 1)).is_err());
+        epochs.claim(vm.clone(), authority(3, 1)).await.unwrap();
+        epochs.admit(&vm, &authority(3, 1)).unwrap();
     }
 }

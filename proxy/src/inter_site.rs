@@ -110,6 +110,25 @@ impl InterSite {
         Ok(mark)
     }
 
+    /// Ends a move of a VM: its channels end, and nothing of it is taken any more.
+    ///
+    /// # Errors
+    /// It is over, or somebody else's, or cannot be kept.
+    pub async fn give_back(
+        &self,
+        vm: &VmName,
+        authority: &Authority,
+    ) -> Result<placement::Watermark, EpochError> {
+        let mark = self.epochs.end(vm.clone(), authority.clone()).await?;
+        if let Some(tunnel) = &*self.tunnel()
+            && let Err(error) = tunnel.move_ended(vm, authority.epoch)
+        {
+            // It knows no more VMs, so that it can have no grant of this one either.
+            tracing::warn!(%vm, %error, "the end of a move is nothing that the tunnel can note");
+        }
+        Ok(mark)
+    }
+
     /// Grants a channel under the standing claim; gives its socket, where connections enter here.
     ///
     /// # Errors

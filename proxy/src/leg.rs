@@ -74,6 +74,11 @@ impl Leg {
         self.ground.clone()
     }
 
+    /// The kernel's side of it.
+    pub(crate) fn kernel(&mut self) -> &mut leg::Leg {
+        &mut self.leg
+    }
+
     /// The leg, as it is told.
     #[must_use]
     pub fn told(&self) -> proxy_api::Leg {

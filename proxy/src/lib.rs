@@ -23,8 +23,9 @@
 //! 2. [`running`]: the snapshot that the proxy runs on, and how a reload swaps it whole or not at
 //!    all, the services in [`service`] and the sockets in [`listen`] included;
 //! 3. [`leg`]: the interface on the application subnet, where backends and VMs are;
-//! 4. [`inter_site`]: this site's end of the tunnel, whose channels are granted move by move, and
-//!    [`epochs`], by which it knows old moves from new ones;
+//! 4. [`inter_site`]: this site's end of the tunnel, whose channels are granted move by move;
+//!    [`epochs`], by which it knows old moves from new ones; [`vms`], what is told of those that
+//!    move, and what stands for them;
 //! 5. [`control`]: the control API's table, roles beside each route;
 //! 6. [`run`]: all of it in order, from the first signal handler to the last connection.
 
@@ -50,6 +51,7 @@ pub mod run;
 pub mod running;
 pub mod service;
 pub mod traffic;
+pub mod vms;
 pub mod watch;
 pub mod worker;
 

@@ -7,17 +7,14 @@ use std::time::Duration;
 
 use daemon::life::{Life, LifeError};
 use daemon::shutdown::Wish;
-use daemon::state::StateError;
 use daemon::telemetry::Telemetry;
 use network::NetworkError;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::control;
-use crate::epochs::Epochs;
-use crate::inter_site::InterSiteError;
 use crate::leg::Leg;
 use crate::listen::ListenError;
-use crate::running::{Loaded, Proxy};
+use crate::running::{Loaded, Proxy, StartError};
 use crate::traffic::Traffic;
 
 /// Descriptors that are no flow's: listeners, pipes, control connections, the log.
@@ -29,9 +26,6 @@ pub enum RunError {
     /// What any daemon may fail at.
     #[error(transparent)]
     Life(#[from] LifeError),
-    /// The epochs that it has seen cannot be read.
-    #[error(transparent)]
-    State(#[from] StateError),
     /// No worker can be started.
     #[error("threads for the traffic cannot be started; raise the limit of processes")]
     Traffic(#[from] io::Error),
@@ -41,9 +35,9 @@ pub enum RunError {
     /// The leg cannot be set up.
     #[error(transparent)]
     Network(#[from] NetworkError),
-    /// This site's end of the tunnel cannot be used.
+    /// What it remembers, or its end of the tunnel, cannot be used.
     #[error(transparent)]
-    InterSite(#[from] InterSiteError),
+    Start(#[from] StartError),
 }
 
 /// Runs a proxy on what was read from `path`, until a signal ends it.
@@ -53,7 +47,6 @@ pub enum RunError {
 pub async fn run(path: PathBuf, loaded: Loaded, telemetry: Telemetry) -> Result<(), RunError> {
     let basics = loaded.config.basics.clone();
     let (life, state) = Life::begin(&basics, &telemetry)?;
-    let epochs = Epochs::load(&state)?;
     descriptors(loaded.config.limits.flows_max);
     let leg = match &loaded.config.network {
         Some(network) => Some(Leg::up(network, &basics.state_folder)?),
@@ -62,7 +55,7 @@ pub async fn run(path: PathBuf, loaded: Loaded, telemetry: Telemetry) -> Result<
     let (leg, _tun) = leg.unzip();
     let traffic = Traffic::start(leg.as_ref().map(Leg::ground).unwrap_or_default())?;
     let prepared = traffic.prepare(&loaded.config).await?;
-    let proxy = Arc::new(Proxy::start(path, loaded, telemetry, (traffic, leg), epochs).await?);
+    let proxy = Arc::new(Proxy::start(path, loaded, telemetry, (traffic, leg), state).await?);
 
     let routes = control::routes(&proxy).map_err(LifeError::from)?;
     let mut serving = life.serve(basics.listen, routes, proxy.tls()).await?;

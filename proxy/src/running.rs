@@ -11,8 +11,11 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use daemon::identity::Credentials;
 pub use daemon::loaded::LoadError;
+use daemon::state::{StateError, StateFolder};
 use daemon::telemetry::{Telemetry, TelemetryError};
 use metrics::gauge;
+use placement::{Epoch, VmName};
+use proxy_api::FlowId;
 use rustls::ServerConfig;
 use tokio::sync::Mutex;
 use tunnel::driver::{PeerPlan, Reach};
@@ -23,11 +26,14 @@ use crate::inter_site::{InterSite, InterSiteError};
 use crate::leg::Leg;
 use crate::listen::ListenError;
 use crate::traffic::Traffic;
+use crate::vms::{VmError, Vms};
 
 /// From this long before the certificate's end on, each start and reload warns.
 pub const EXPIRY_WARNING_DAYS: u64 = 14;
 
 const DAY_S: u64 = 86_400;
+/// Flows that a refusal names.
+const FLOWS_NAMED_MAX: usize = 16;
 
 /// Configuration and certificates, read from disk and checked.
 pub type Loaded = daemon::loaded::Loaded<Config>;
@@ -70,6 +76,20 @@ pub enum ReloadError {
     Ending,
 }
 
+/// Why a proxy does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// What it remembers cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// This site's end of the tunnel cannot be used.
+    #[error(transparent)]
+    InterSite(#[from] InterSiteError),
+    /// What stood for VMs cannot be made to stand again.
+    #[error(transparent)]
+    Vms(#[from] VmError),
+}
+
 /// Whether a reload may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reloads {
@@ -87,32 +107,36 @@ pub struct Proxy {
     credentials: Arc<ArcSwap<Credentials>>,
     telemetry: Telemetry,
     traffic: Traffic,
-    leg: Option<Mutex<Leg>>,
-    inter_site: InterSite,
+    inter_site: Arc<InterSite>,
+    vms: Vms,
     /// One reload at a time, from reading to swapping; else an older file could win. None once the
     /// proxy is ending, or a reload would let clients in again.
     reloading: Mutex<Reloads>,
 }
 
 impl Proxy {
-    /// Takes what was read from `path` as the first generation, and starts this site's end of the
-    /// tunnel.
+    /// Takes what was read from `path` as the first generation, starts this site's end of the tunnel,
+    /// and makes the kernel what was kept in `state`.
     ///
     /// # Errors
-    /// The tunnel's end cannot be started.
+    /// See [`StartError`].
     pub async fn start(
         path: PathBuf,
         loaded: Loaded,
         telemetry: Telemetry,
         (traffic, leg): (Traffic, Option<Leg>),
-        epochs: Epochs,
-    ) -> Result<Proxy, InterSiteError> {
+        state: StateFolder,
+    ) -> Result<Proxy, StartError> {
         telemetry.introduce("causeway-proxy", crate::VERSION);
         let tls = Arc::new(ArcSwap::new(loaded.credentials.server_config()));
         let credentials = Arc::new(ArcSwap::new(Arc::clone(&loaded.credentials)));
         let own = loaded.credentials.identity();
         let config = loaded.config.tunnel.as_ref();
-        let inter_site = InterSite::start(config, own, Arc::clone(&credentials), epochs).await?;
+        let epochs = Epochs::load(&state)?;
+        let papers = Arc::clone(&credentials);
+        let inter_site = InterSite::start(config, own, papers, epochs.clone()).await?;
+        let inter_site = Arc::new(inter_site);
+        let vms = Vms::start(own, epochs, &inter_site, traffic.checks(), leg, state)?;
         let snapshot = Snapshot { generation: 1, loaded };
         tell(&snapshot);
         Ok(Proxy {
@@ -122,8 +146,8 @@ impl Proxy {
             credentials,
             telemetry,
             traffic,
-            leg: leg.map(Mutex::new),
             inter_site,
+            vms,
             reloading: Mutex::new(Reloads::Allowed),
         })
     }
@@ -146,16 +170,13 @@ impl Proxy {
         &self.traffic
     }
 
-    /// The networks that it has a leg on.
-    pub async fn networks(&self) -> proxy_api::Networks {
-        let mut legs = Vec::new();
-        if let Some(leg) = &self.leg {
-            legs.push(leg.lock().await.told());
-        }
-        proxy_api::Networks { legs }
+    /// The VMs that move, and its leg.
+    #[must_use]
+    pub fn vms(&self) -> &Vms {
+        &self.vms
     }
 
-    /// Its end of the tunnel, and what it remembers of epochs.
+    /// Its end of the tunnel.
     #[must_use]
     pub fn inter_site(&self) -> &InterSite {
         &self.inter_site
@@ -165,6 +186,36 @@ impl Proxy {
     #[must_use]
     pub fn tls(&self) -> Arc<ArcSwap<ServerConfig>> {
         Arc::clone(&self.tls)
+    }
+
+    /// Has nothing stand any more for a VM that has left. Flows towards it that live are a reason not
+    /// to, or, where it is forced, are killed.
+    ///
+    /// # Errors
+    /// See [`VmError`].
+    pub async fn reclaim(
+        &self,
+        vm: &VmName,
+        release: Epoch,
+        force: bool,
+    ) -> Result<Vec<FlowId>, VmError> {
+        let mut broken_off = Vec::new();
+        if self.vms.is_away(vm).await {
+            let live = self.traffic.flows_of(vm).await;
+            if !force && !live.is_empty() {
+                let some: Vec<String> =
+                    live.iter().take(FLOWS_NAMED_MAX).map(ToString::to_string).collect();
+                let (vm, count, some) = (vm.clone(), live.len(), some.join(", "));
+                return Err(VmError::FlowsLive { vm, count, some });
+            }
+            for flow in live {
+                if self.traffic.kill(flow).await {
+                    broken_off.push(flow);
+                }
+            }
+        }
+        self.vms.reclaim(vm, release).await?;
+        Ok(broken_off)
     }
 
     /// Takes no reloads any more, once the present one is done.

@@ -10,7 +10,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
-use placement::PartName;
+use placement::{PartName, VmName};
 use proxy_api::{
     BackendAddress, Drained, FLOWS_PER_PAGE_MAX, Flow, FlowId, FlowPage, FlowQuery, RefusedFor,
 };
@@ -37,7 +37,7 @@ const BREAK_OFF_MS_MAX: u64 = 1_000;
 #[derive(Debug)]
 pub struct Traffic {
     shared: Arc<Shared>,
-    checks: Checks,
+    checks: Arc<Checks>,
     ground: Ground,
     /// Empty once the proxy has ended.
     workers: Mutex<Vec<Handle>>,
@@ -63,13 +63,13 @@ impl Traffic {
         let workers = (0..cores.min(WORKERS_MAX))
             .map(|index| Handle::start(index, &shared, &ground))
             .collect::<io::Result<Vec<Handle>>>()?;
-        let checks = Checks::of(ground.clone());
+        let checks = Arc::new(Checks::of(ground.clone()));
         Ok(Traffic { shared, checks, ground, workers: Mutex::new(workers) })
     }
 
     /// The checks of backends.
     #[must_use]
-    pub fn checks(&self) -> &Checks {
+    pub fn checks(&self) -> &Arc<Checks> {
         &self.checks
     }
 
@@ -170,6 +170,18 @@ impl Traffic {
             }
         }
         None
+    }
+
+    /// The flows that live towards a VM.
+    pub async fn flows_of(&self, vm: &VmName) -> Vec<FlowId> {
+        let workers = self.workers.lock().await;
+        let mut flows = Vec::new();
+        for worker in &*workers {
+            let live = asked(worker, |answer| Word::Towards(vm.clone(), answer)).await;
+            flows.extend(live.unwrap_or_default());
+        }
+        flows.sort_unstable();
+        flows
     }
 
     /// Kills a flow; false where no such flow lives.

@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
-use placement::PartName;
+use placement::{PartName, VmName};
 use proxy_api::{FLOWS_PER_PAGE_MAX, FlowId, FlowQuery, Protocol, StateFilter};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, oneshot};
@@ -98,6 +98,8 @@ pub enum Word {
     Tell(FlowId, usize, oneshot::Sender<Option<proxy_api::Flow>>),
     /// Tell of one flow of the history.
     Remember(FlowId, oneshot::Sender<Option<proxy_api::Flow>>),
+    /// Name the flows that live towards a VM.
+    Towards(VmName, oneshot::Sender<Vec<FlowId>>),
     /// End one flow that lives at this place; true if it did.
     Kill(FlowId, usize, oneshot::Sender<bool>),
     /// End all flows: the proxy ends.
@@ -230,6 +232,11 @@ impl Worker {
             Word::Remember(id, asker) => {
                 let history = self.history.borrow();
                 answer(asker, history.iter().find(|flow| flow.id == id).cloned());
+            }
+            Word::Towards(vm, asker) => {
+                let flows = self.flows.borrow();
+                let towards = flows.iter().filter(|flow| flow.vm() == Some(&vm));
+                answer(asker, towards.map(|flow| flow.id()).collect());
             }
             Word::Kill(id, place, asker) => {
                 let flow = self.at(id, place);

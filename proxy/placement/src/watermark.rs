@@ -60,6 +60,12 @@ impl Watermark {
         self.epoch
     }
 
+    /// Whose that is.
+    #[must_use]
+    pub fn owner(&self) -> Option<&Owner> {
+        self.owner.as_ref()
+    }
+
     /// The highest epoch that ended here.
     #[must_use]
     pub fn ended(&self) -> Epoch {

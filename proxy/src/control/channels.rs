@@ -1,25 +1,17 @@
-//! Claims and channels: what an orchestrator tells this proxy of a move.
+//! Channels: what a move may carry through the tunnel.
 
 use daemon::control::{Answer, Refusal, Reply, Request, StatusCode};
-use placement::VmName;
-use proxy_api::{ChannelGranted, ChannelRevoked, Claim, Claimed, GrantChannel};
+use placement::Role;
+use proxy_api::{ChannelGranted, ChannelRevoked, GrantChannel};
 use tunnel::driver::ChannelError;
 use tunnel::protocol::channel::Grant;
 
+use super::vms;
 use crate::epochs::EpochError;
 use crate::inter_site::GrantError;
 use crate::running::Proxy;
 
 const CLAIM_ANEW: &str = "claim the vm with a later epoch, at both ends";
-
-pub(super) async fn claim(proxy: &Proxy, request: &Request) -> Answer {
-    let vm: VmName = request.param("vm")?;
-    let Claim { authority, .. } = request.json()?;
-    let claimed = proxy.inter_site().claim(&vm, &authority).await;
-    let mark = claimed.map_err(|error| refused_epoch(&error))?;
-    tracing::info!(caller = %request.caller(), %vm, %authority, "claimed");
-    Reply::json(&Claimed { epoch: mark.epoch(), ended: mark.ended() })
-}
 
 pub(super) fn grant(proxy: &Proxy, request: &Request) -> Answer {
     let (grant, asked) = asked(request)?;
@@ -29,8 +21,12 @@ pub(super) fn grant(proxy: &Proxy, request: &Request) -> Answer {
     Reply::json(&ChannelGranted { entrance })
 }
 
-pub(super) fn revoke(proxy: &Proxy, request: &Request) -> Answer {
+pub(super) async fn revoke(proxy: &Proxy, request: &Request) -> Answer {
     let (grant, asked) = asked(request)?;
+    if request.caller().role == Role::Agent {
+        let admitted = proxy.vms().admit_agent(&grant.vm, &asked.authority, request.caller()).await;
+        admitted.map_err(|error| vms::refused(&error))?;
+    }
     let revoked = proxy.inter_site().revoke(&grant, &asked.authority.owner);
     let was_granted = revoked.map_err(|error| refused(&error))?;
     tracing::info!(caller = %request.caller(), %grant, was_granted, "channel revoked");
@@ -65,7 +61,7 @@ fn refused(error: &GrantError) -> Refusal {
     Refusal::caused(status, code, error, remedy)
 }
 
-fn refused_epoch(error: &EpochError) -> Refusal {
+pub(super) fn refused_epoch(error: &EpochError) -> Refusal {
     let (status, code, remedy) = match error {
         EpochError::Stale(_) => (StatusCode::CONFLICT, "stale_epoch", CLAIM_ANEW),
         EpochError::Full => {

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use placement::VmName;
 use proxy_api::{FlowId, Protocol, Side, WayBytes};
 use tokio::net::TcpStream;
 
@@ -325,6 +326,12 @@ impl Flow {
             owed_since_ms: since.map(|at| self.unix_ms(at)),
             stall_us_max: u64::try_from(stall.as_micros()).unwrap_or(u64::MAX),
         }
+    }
+
+    /// The VM that serves it, where that may move.
+    #[must_use]
+    pub fn vm(&self) -> Option<&VmName> {
+        self.backend().and_then(|backend| backend.config.vm.as_ref())
     }
 
     fn backend(&self) -> Option<&Backend> {

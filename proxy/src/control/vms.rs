@@ -1,0 +1,141 @@
+//! VMs that move: what an orchestrator tells this proxy of them, and what it says.
+
+use std::sync::Arc;
+
+use daemon::control::{Answer, Refusal, Reply, Request, StatusCode};
+use placement::VmName;
+use proxy_api::{Claim, Claimed, OfMove, Reclaim, Reclaimed, Redirect, Stage};
+
+use super::channels::refused_epoch;
+use crate::running::Proxy;
+use crate::vms::VmError;
+use crate::vms::record::NotNow;
+
+pub(super) async fn claim(proxy: Arc<Proxy>, request: Request) -> Answer {
+    let vm: VmName = request.param("vm")?;
+    let Claim { authority, pair } = request.json()?;
+    let (of, by) = (vm.clone(), authority.clone());
+    let mark = whole(async move { proxy.vms().claim(&of, &by, &pair).await }).await?;
+    tracing::info!(caller = %request.caller(), %vm, %authority, "claimed");
+    Reply::json(&Claimed { epoch: mark.epoch(), ended: mark.ended() })
+}
+
+pub(super) async fn give_back(proxy: Arc<Proxy>, request: Request) -> Answer {
+    let vm: VmName = request.param("vm")?;
+    let OfMove { authority } = request.json()?;
+    let (of, by) = (vm.clone(), authority.clone());
+    let mark = whole(async move { proxy.vms().give_back(&of, &by).await }).await?;
+    tracing::info!(caller = %request.caller(), %vm, %authority, "given back");
+    Reply::json(&Claimed { epoch: mark.epoch(), ended: mark.ended() })
+}
+
+pub(super) async fn stage(proxy: Arc<Proxy>, request: Request) -> Answer {
+    let vm: VmName = request.param("vm")?;
+    let stage: Stage = request.json()?;
+    let (authority, to) = (stage.authority.clone(), stage.to.site.clone());
+    let of = vm.clone();
+    let told = whole(async move { proxy.vms().stage(&of, stage).await }).await?;
+    tracing::info!(caller = %request.caller(), %vm, %authority, %to, "staged");
+    Reply::json(&told)
+}
+
+pub(super) async fn unstage(proxy: Arc<Proxy>, request: Request) -> Answer {
+    let vm: VmName = request.param("vm")?;
+    let OfMove { authority } = request.json()?;
+    let (of, by) = (vm.clone(), authority.clone());
+    let told = whole(async move { proxy.vms().unstage(&of, &by).await }).await?;
+    tracing::info!(caller = %request.caller(), %vm, %authority, "unstaged");
+    Reply::json(&told)
+}
+
+pub(super) async fn redirect(proxy: Arc<Proxy>, request: Request) -> Answer {
+    let vm: VmName = request.param("vm")?;
+    let redirect: Redirect = request.json()?;
+    let (authority, to) = (redirect.authority.clone(), redirect.placement.site.clone());
+    let of = vm.clone();
+    let told = whole(async move { proxy.vms().redirect(&of, &redirect).await }).await?;
+    tracing::info!(caller = %request.caller(), %vm, %authority, %to, "redirected");
+    Reply::json(&told)
+}
+
+pub(super) async fn reclaim(proxy: Arc<Proxy>, request: Request) -> Answer {
+    let vm: VmName = request.param("vm")?;
+    let Reclaim { release, force } = request.json()?;
+    let of = vm.clone();
+    let broken_off = whole(async move { proxy.reclaim(&of, release, force).await }).await?;
+    let count = broken_off.len();
+    tracing::info!(caller = %request.caller(), %vm, %release, broken_off = count, "reclaimed");
+    Reply::json(&Reclaimed { broken_off })
+}
+
+pub(super) async fn told(proxy: &Proxy, request: &Request) -> Answer {
+    let vm: VmName = request.param("vm")?;
+    match proxy.vms().told_of(&vm).await {
+        Some(told) => Reply::json(&told),
+        None => {
+            let message = format!("nothing is known of vm '{vm}' here");
+            let remedy = "see `GET /v1/vms` for those that are known";
+            Err(Refusal::new(StatusCode::NOT_FOUND, "unknown_vm", message, remedy))
+        }
+    }
+}
+
+/// Carries a change out whole, whether or not its caller waits for the end of it.
+async fn whole<T: Send + 'static>(
+    change: impl Future<Output = Result<T, VmError>> + Send + 'static,
+) -> Result<T, Refusal> {
+    let done = tokio::spawn(change).await.map_err(VmError::Ending);
+    done.and_then(|changed| changed).map_err(|error| refused(&error))
+}
+
+pub(super) fn refused(error: &VmError) -> Refusal {
+    let (status, code, remedy) = match error {
+        VmError::Epoch(error) => return refused_epoch(error),
+        VmError::NotNow(error) => return refused_now(error),
+        VmError::NotTheAgent { .. } => (
+            StatusCode::FORBIDDEN,
+            "not_the_agent",
+            "call with the agent that the standing claim names at this proxy's site",
+        ),
+        VmError::NoLeg => {
+            (StatusCode::CONFLICT, "no_leg", "configure [[network]] and restart the proxy")
+        }
+        VmError::FlowsLive { .. } => (
+            StatusCode::CONFLICT,
+            "flows_live",
+            "wait until they have ended, or force it, which breaks them off",
+        ),
+        VmError::Network(_) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "kernel",
+            "see to it on the proxy's host, and say the same again",
+        ),
+        VmError::State(_) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "not_kept",
+            "see to the state folder, and try again",
+        ),
+        VmError::Ending(_) => (StatusCode::SERVICE_UNAVAILABLE, "ending", "try again later"),
+    };
+    Refusal::caused(status, code, error, remedy)
+}
+
+fn refused_now(error: &NotNow) -> Refusal {
+    let (status, code) = match error {
+        NotNow::NotAnEnd { .. } => (StatusCode::CONFLICT, "not_an_end"),
+        NotNow::SameProxy => (StatusCode::UNPROCESSABLE_ENTITY, "same_proxy"),
+        NotNow::NoNetwork(_) => (StatusCode::CONFLICT, "no_network"),
+        NotNow::Unfit(_) => (StatusCode::UNPROCESSABLE_ENTITY, "unfit_stage"),
+        NotNow::NotStaged(_) => (StatusCode::CONFLICT, "not_staged"),
+        NotNow::UnderWay { .. } => (StatusCode::CONFLICT, "under_way"),
+        NotNow::OtherEnd(_) => (StatusCode::CONFLICT, "other_end"),
+        NotNow::NotDiverted => (StatusCode::CONFLICT, "not_diverted"),
+        NotNow::Later { .. } => (StatusCode::CONFLICT, "later_move"),
+    };
+    Refusal::caused(
+        status,
+        code,
+        error,
+        "keep to the order of a move; `GET /v1/vms` says how far it is",
+    )
+}

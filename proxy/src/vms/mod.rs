@@ -1,0 +1,296 @@
+//! VMs that move, as this proxy has to do with them: their claims, where they are, what stands for
+//! them in the kernel, and what is kept back of theirs.
+//!
+//! A call passes in this order: the caller and the authority are checked, [`record`] says what the
+//! call makes of what is kept, that is put on the disk, and then made so in the kernel. All calls
+//! about one VM are answered one after the other. A call that fails half-way is made again: what is
+//! done already is found done.
+
+mod error;
+mod kept;
+pub mod record;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use daemon::state::StateFolder;
+use network::leg::VmWanted;
+use network::{NetworkError, VmTag};
+use placement::{Authority, Epoch, Identity, Pair, VmName, Watermark};
+use proxy_api::{Networks, Redirect, Stage, Vm, VmWay, Vms as Told};
+use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
+use tokio::task::spawn_blocking;
+
+pub use self::error::VmError;
+use self::kept::Kept;
+use self::record::{Here, Record};
+use crate::epochs::{Epochs, VMS_MAX};
+use crate::health::Checks;
+use crate::inter_site::InterSite;
+use crate::leg::Leg;
+
+/// All VMs that were ever claimed or told here.
+#[derive(Debug)]
+pub struct Vms {
+    here: Here,
+    epochs: Epochs,
+    inter_site: Arc<InterSite>,
+    checks: Arc<Checks>,
+    leg: Option<Arc<Mutex<Leg>>>,
+    state: Arc<StateFolder>,
+    all: Mutex<BTreeMap<VmName, Arc<Turn<Kept>>>>,
+}
+
+impl Vms {
+    /// What was kept last, made so in the kernel again: after a crash most of it stands still. Blocks
+    /// on disk and kernel.
+    ///
+    /// # Errors
+    /// What is kept cannot be read, or the kernel does not take it.
+    pub fn start(
+        own: &Identity,
+        epochs: Epochs,
+        inter_site: &Arc<InterSite>,
+        checks: &Arc<Checks>,
+        mut leg: Option<Leg>,
+        state: StateFolder,
+    ) -> Result<Vms, VmError> {
+        let told = leg.as_ref().map(Leg::told);
+        let here = Here {
+            site: own.site.clone(),
+            proxy: own.name.clone(),
+            network: told.as_ref().map(|leg| leg.network.clone()),
+            leg: told.map(|leg| leg.addresses).unwrap_or_default(),
+        };
+        let mut all = BTreeMap::new();
+        let mut wanted = BTreeMap::new();
+        for vm in epochs.marks().into_keys() {
+            let kept = Kept::load(&state, &vm)?;
+            if let Some(of_vm) = kept.record().wanted(&here) {
+                wanted.insert(tag(&vm)?, of_vm);
+            }
+            all.insert(vm, Arc::new(Turn::new(kept)));
+        }
+        match &mut leg {
+            Some(leg) => leg.kernel().set_all(wanted)?,
+            None if wanted.is_empty() => {}
+            None => tracing::warn!("vms have moved by a leg that is configured no longer"),
+        }
+        Ok(Vms {
+            here,
+            epochs,
+            inter_site: Arc::clone(inter_site),
+            checks: Arc::clone(checks),
+            leg: leg.map(|leg| Arc::new(Mutex::new(leg))),
+            state: Arc::new(state),
+            all: Mutex::new(all),
+        })
+    }
+
+    /// The networks that the proxy has a leg on.
+    #[must_use]
+    pub fn networks(&self) -> Networks {
+        let told =
+            |leg: &Arc<Mutex<Leg>>| leg.lock().unwrap_or_else(PoisonError::into_inner).told();
+        Networks { legs: self.leg.iter().map(told).collect() }
+    }
+
+    /// Every VM, in the order of their names.
+    pub async fn told(&self) -> Told {
+        let names: Vec<VmName> = self.all().keys().cloned().collect();
+        let mut vms = Vec::new();
+        for vm in names {
+            vms.extend(self.told_of(&vm).await);
+        }
+        Told { vms }
+    }
+
+    /// One VM, where it is known.
+    pub async fn told_of(&self, vm: &VmName) -> Option<Vm> {
+        let turn = self.all().get(vm).cloned()?;
+        let kept = turn.lock().await;
+        Some(self.view(vm, kept.record()))
+    }
+
+    /// Takes a claim of a VM, and remembers its ends; channels of earlier moves end.
+    ///
+    /// # Errors
+    /// [`VmError::Epoch`], and what cannot be kept.
+    pub async fn claim(
+        &self,
+        vm: &VmName,
+        authority: &Authority,
+        pair: &Pair,
+    ) -> Result<Watermark, VmError> {
+        // Before there is anything of it here, so that strangers' names leave nothing.
+        self.epochs.may_claim(vm, authority)?;
+        let mut kept = self.turn(vm).await?;
+        let record = kept.record().clone().claimed(authority, pair);
+        // First its ends: without the mark they are nobody's.
+        kept.keep(record).await?;
+        Ok(self.inter_site.claim(vm, authority).await?)
+    }
+
+    /// The move is over: its channels end, and nothing of it is taken any more.
+    ///
+    /// # Errors
+    /// [`VmError::Epoch`].
+    pub async fn give_back(
+        &self,
+        vm: &VmName,
+        authority: &Authority,
+    ) -> Result<Watermark, VmError> {
+        let _kept = self.turn(vm).await?;
+        Ok(self.inter_site.give_back(vm, authority).await?)
+    }
+
+    /// The next placement.
+    ///
+    /// # Errors
+    /// See [`VmError`].
+    pub async fn stage(&self, vm: &VmName, stage: Stage) -> Result<Vm, VmError> {
+        self.epochs.admit(vm, &stage.authority)?;
+        let mut kept = self.turn(vm).await?;
+        let record = kept.record().clone().staged(&self.here, stage)?;
+        self.make_so(vm, &mut kept, record).await
+    }
+
+    /// The undo of a stage.
+    ///
+    /// # Errors
+    /// See [`VmError`].
+    pub async fn unstage(&self, vm: &VmName, authority: &Authority) -> Result<Vm, VmError> {
+        self.epochs.admit(vm, authority)?;
+        let mut kept = self.turn(vm).await?;
+        let record = kept.record().clone().unstaged()?;
+        self.make_so(vm, &mut kept, record).await
+    }
+
+    /// The VM's new placement.
+    ///
+    /// # Errors
+    /// See [`VmError`].
+    pub async fn redirect(&self, vm: &VmName, redirect: &Redirect) -> Result<Vm, VmError> {
+        self.epochs.may_claim(vm, &redirect.authority)?;
+        let mut kept = self.turn(vm).await?;
+        // Only a claim raises the epoch at the proxies of a move; others take it from here.
+        let claim = kept.record().claim.as_ref();
+        let is_bystander = !claim.is_some_and(|claim| self.here.is_end_of(&claim.pair))
+            || claim.is_some_and(|claim| claim.authority.epoch < redirect.authority.epoch);
+        let record = kept.record().clone().redirected(&self.here, redirect)?;
+        if is_bystander {
+            self.inter_site.claim(vm, &redirect.authority).await?;
+        } else {
+            self.epochs.admit(vm, &redirect.authority)?;
+        }
+        let told = self.make_so(vm, &mut kept, record).await?;
+        self.checks.go_on(vm);
+        Ok(told)
+    }
+
+    /// Nothing is to stand for the VM any more.
+    ///
+    /// # Errors
+    /// See [`VmError`].
+    pub async fn reclaim(&self, vm: &VmName, release: Epoch) -> Result<(), VmError> {
+        if !self.all().contains_key(vm) {
+            return Ok(());
+        }
+        let mut kept = self.turn(vm).await?;
+        let record = kept.record().clone().reclaimed(release)?;
+        self.make_so(vm, &mut kept, record).await.map(drop)
+    }
+
+    /// Whether the VM has left from here, so that what begins towards it now came too late.
+    pub async fn is_away(&self, vm: &VmName) -> bool {
+        let turn = self.all().get(vm).cloned();
+        match turn {
+            Some(turn) => turn.lock().await.record().is_away(),
+            None => false,
+        }
+    }
+
+    /// Refuses whoever is not the agent of this site that the standing claim names.
+    ///
+    /// # Errors
+    /// [`VmError::NotTheAgent`] and [`VmError::Epoch`].
+    pub async fn admit_agent(
+        &self,
+        vm: &VmName,
+        authority: &Authority,
+        caller: &Identity,
+    ) -> Result<(), VmError> {
+        self.epochs.admit(vm, authority)?;
+        let kept = self.turn(vm).await?;
+        if kept.record().names_agent(&self.here, authority, caller) {
+            return Ok(());
+        }
+        Err(VmError::NotTheAgent { vm: vm.clone(), caller: Box::new(caller.clone()) })
+    }
+
+    /// Puts `record` on the disk, then makes the kernel so.
+    async fn make_so(&self, vm: &VmName, kept: &mut Kept, record: Record) -> Result<Vm, VmError> {
+        let wanted = record.wanted(&self.here);
+        kept.keep(record).await?;
+        self.set(vm, wanted).await?;
+        Ok(self.view(vm, kept.record()))
+    }
+
+    async fn set(&self, vm: &VmName, wanted: Option<VmWanted>) -> Result<(), VmError> {
+        let Some(leg) = &self.leg else {
+            return if wanted.is_none() { Ok(()) } else { Err(VmError::NoLeg) };
+        };
+        let (leg, tag) = (Arc::clone(leg), tag(vm)?);
+        let set = spawn_blocking(move || {
+            let mut leg = leg.lock().unwrap_or_else(PoisonError::into_inner);
+            leg.kernel().set(&tag, wanted)
+        });
+        Ok(set.await.map_err(VmError::Ending)??)
+    }
+
+    fn view(&self, vm: &VmName, record: &Record) -> Vm {
+        let mark = self.epochs.mark(vm);
+        let way = record.kind(&self.here).zip(record.card().cloned()).map(|(kind, card)| VmWay {
+            kind,
+            epoch: record.epoch(),
+            peers: record.peers(&self.here),
+            card,
+            packets: None,
+        });
+        Vm {
+            vm: vm.clone(),
+            epoch: mark.epoch(),
+            owner: mark.owner().cloned(),
+            ended: mark.ended(),
+            placement: record.placement.clone(),
+            way,
+        }
+    }
+
+    /// The calling task's turn with this VM.
+    async fn turn(&self, vm: &VmName) -> Result<OwnedMutexGuard<Kept>, VmError> {
+        let known = self.all().get(vm).cloned();
+        let turn = match known {
+            Some(turn) => turn,
+            None => {
+                let (state, name) = (Arc::clone(&self.state), vm.clone());
+                let load = spawn_blocking(move || Kept::load(&state, &name));
+                let kept = load.await.map_err(VmError::Ending)??;
+                let mut all = self.all();
+                if all.len() >= VMS_MAX && !all.contains_key(vm) {
+                    return Err(VmError::Epoch(crate::epochs::EpochError::Full));
+                }
+                Arc::clone(all.entry(vm.clone()).or_insert_with(|| Arc::new(Turn::new(kept))))
+            }
+        };
+        Ok(turn.lock_owned().await)
+    }
+
+    fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<VmName, Arc<Turn<Kept>>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn tag(vm: &VmName) -> Result<VmTag, NetworkError> {
+    vm.as_str().parse()
+}

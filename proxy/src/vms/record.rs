@@ -1,0 +1,488 @@
+//! What a proxy remembers of one VM, and how each call changes it. Pure.
+//!
+//! ```text
+//! where the VM leaves:   Staged -> Diverted -> StandsIn -> (redirect) away
+//!                        any of them -> (release: it runs here after all) as before
+//! where it arrives:      Staged -> Released -> (redirect) here, with places elsewhere
+//! ```
+//!
+//! A repetition finds what it wants and changes nothing. What stands in the kernel for the VM is
+//! worked out from the record alone, so that a restarted proxy sets the same.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use network::leg::{Away as KernelAway, Hosting, Otherwise, Peer, VmWanted};
+use network::{Guest, Mac};
+use placement::{Authority, Epoch, Identity, Pair, PartName, Role, SiteName};
+use proxy_api::{
+    Card, Elsewhere, Place, Redirect, Stage, VM_ADDRESSES_MAX, VM_CONVERSATIONS_MAX, VM_PEERS_MAX,
+    VM_PLACES_MAX, WayKind,
+};
+use serde::{Deserialize, Serialize};
+
+/// Where this proxy is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Here {
+    /// Its site.
+    pub site: SiteName,
+    /// Its name there.
+    pub proxy: PartName,
+    /// The network that it has a leg on, if it has one.
+    pub network: Option<PartName>,
+    /// The leg's addresses.
+    pub leg: Vec<IpAddr>,
+}
+
+impl Here {
+    /// Whether one of a claim's ends is here.
+    #[must_use]
+    pub fn is_end_of(&self, pair: &Pair) -> bool {
+        let is_here = |end: &placement::End| end.site == self.site && end.proxy == self.proxy;
+        is_here(&pair.from) || is_here(&pair.to)
+    }
+
+    fn is(&self, place: &Place) -> bool {
+        place.site == self.site && place.proxy == self.proxy
+    }
+}
+
+/// One VM, as it is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// The newest claim.
+    pub claim: Option<KeptClaim>,
+    /// Where it runs, as far as was told.
+    pub placement: Option<Place>,
+    /// Its card, once a move has named it.
+    card: Option<Card>,
+    /// It has left from here, and what is here for it follows it.
+    away: Option<Away>,
+    /// It is here, and these are the places that it goes on talking to.
+    elsewhere: Vec<Elsewhere>,
+    /// It came back here: what no list names stays here.
+    is_home: bool,
+    moving: Option<Moving>,
+}
+
+/// A claim and its ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeptClaim {
+    /// Whose.
+    pub authority: Authority,
+    /// From where to where.
+    pub pair: Pair,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Away {
+    to: Place,
+    epoch: Epoch,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Moving {
+    stage: Stage,
+    step: Step,
+}
+
+/// How far a move has come at this proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Step {
+    Staged,
+    Diverted,
+    StandsIn,
+    Released,
+}
+
+/// Why a call is not for this VM as it stands here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotNow {
+    /// This proxy is at neither end.
+    #[error("the move from {from} to {to} does not touch this proxy; call the proxies it names")]
+    NotAnEnd {
+        /// The one end's proxy.
+        from: String,
+        /// The other's.
+        to: String,
+    },
+    /// Both ends are one proxy.
+    #[error("the vm would stay with the same proxy; this version moves packets between two")]
+    SameProxy,
+    /// The network is not one of this proxy's.
+    #[error("this proxy has no leg on network '{0}'; name one of its [[network]]s")]
+    NoNetwork(PartName),
+    /// The stage makes no sense.
+    #[error("the stage cannot be: {0}")]
+    Unfit(String),
+    /// Nothing was staged.
+    #[error("no move of this vm is staged here under {0}; stage it first")]
+    NotStaged(Authority),
+    /// A move is further than that.
+    #[error("move {epoch} of this vm {far} here; {remedy}")]
+    UnderWay {
+        /// Which.
+        epoch: Epoch,
+        /// How far.
+        far: &'static str,
+        /// What ends it.
+        remedy: &'static str,
+    },
+    /// It is at the move's other end that this is done.
+    #[error("the vm is {0} here; this is for the other end of its move")]
+    OtherEnd(&'static str),
+    /// The VM's port was not diverted.
+    #[error("nothing is kept back for this vm; divert it first")]
+    NotDiverted,
+    /// A later move has been here.
+    #[error("what stands here is of move {of}, after move {asked}; name that one")]
+    Later {
+        /// What stands.
+        of: Epoch,
+        /// What was asked.
+        asked: Epoch,
+    },
+}
+
+const RUN_FIRST: &str = "have the agent run or release the vm here first";
+
+impl Record {
+    /// Takes a claim.
+    #[must_use]
+    pub fn claimed(self, authority: &Authority, pair: &Pair) -> Record {
+        let claim = KeptClaim { authority: authority.clone(), pair: pair.clone() };
+        Record { claim: Some(claim), ..self }
+    }
+
+    /// Whether this caller is the agent of `here` that the standing claim names.
+    #[must_use]
+    pub fn names_agent(&self, here: &Here, authority: &Authority, caller: &Identity) -> bool {
+        let Some(claim) = &self.claim else { return false };
+        let is_end = |end: &placement::End| {
+            end.site == here.site && end.proxy == here.proxy && end.agent == caller.name
+        };
+        let is_ours = caller.role == Role::Agent && caller.site == here.site;
+        is_ours
+            && claim.authority == *authority
+            && (is_end(&claim.pair.from) || is_end(&claim.pair.to))
+    }
+
+    /// The next placement.
+    ///
+    /// # Errors
+    /// See [`NotNow`].
+    pub fn staged(self, here: &Here, stage: Stage) -> Result<Record, NotNow> {
+        check(here, &stage)?;
+        if let Some(Moving { stage: earlier, step }) = &self.moving {
+            if *earlier == stage {
+                return Ok(self);
+            }
+            if *step != Step::Staged {
+                let epoch = earlier.authority.epoch;
+                let far = "is under way";
+                return Err(NotNow::UnderWay { epoch, far, remedy: RUN_FIRST });
+            }
+        }
+        let card = Some(stage.card.clone());
+        Ok(Record { card, moving: Some(Moving { stage, step: Step::Staged }), ..self })
+    }
+
+    /// The undo of a stage.
+    ///
+    /// # Errors
+    /// [`NotNow::UnderWay`].
+    pub fn unstaged(self) -> Result<Record, NotNow> {
+        match &self.moving {
+            Some(Moving { stage, step }) if *step != Step::Staged => {
+                let epoch = stage.authority.epoch;
+                let (far, remedy) = match step {
+                    Step::Released => ("has arrived", "redirect to this place"),
+                    _ => ("keeps packets back", RUN_FIRST),
+                };
+                Err(NotNow::UnderWay { epoch, far, remedy })
+            }
+            _ => Ok(Record { moving: None, ..self }),
+        }
+    }
+
+    /// What this proxy has for the VM is kept back.
+    ///
+    /// # Errors
+    /// See [`NotNow`].
+    pub fn diverted(self, here: &Here, authority: &Authority) -> Result<Record, NotNow> {
+        let step = match self.leaving(here, authority)? {
+            Step::Staged => Step::Diverted,
+            further => further,
+        };
+        Ok(self.at(step))
+    }
+
+    /// This proxy answers for the VM.
+    ///
+    /// # Errors
+    /// See [`NotNow`].
+    pub fn stands_in(self, here: &Here, authority: &Authority) -> Result<Record, NotNow> {
+        match self.leaving(here, authority)? {
+            Step::Staged => Err(NotNow::NotDiverted),
+            _ => Ok(self.at(Step::StandsIn)),
+        }
+    }
+
+    /// Whether leftovers are taken.
+    ///
+    /// # Errors
+    /// See [`NotNow`].
+    pub fn takes_leftovers(&self, here: &Here, authority: &Authority) -> Result<(), NotNow> {
+        match self.leaving(here, authority)? {
+            Step::Staged => Err(NotNow::NotDiverted),
+            _ => Ok(()),
+        }
+    }
+
+    /// The VM runs here, by its agent's word: where it has arrived, or where it stays after all.
+    #[must_use]
+    pub fn released(self, here: &Here) -> Record {
+        let Some(Moving { stage, .. }) = &self.moving else { return self };
+        if !here.is(&stage.to) {
+            return Record { moving: None, ..self };
+        }
+        let elsewhere = stage.elsewhere.clone();
+        let is_home = self.away.is_some() || self.is_home;
+        Record { elsewhere, is_home, away: None, ..self }.at(Step::Released)
+    }
+
+    /// The VM's new placement.
+    ///
+    /// # Errors
+    /// See [`NotNow`].
+    pub fn redirected(self, here: &Here, redirect: &Redirect) -> Result<Record, NotNow> {
+        let Redirect { authority, placement } = redirect;
+        let epoch = authority.epoch;
+        let comes = here.is(placement);
+        let moving = self.moving.as_ref().filter(|moving| moving.stage.authority == *authority);
+        match moving {
+            Some(Moving { stage, step }) if here.is(&stage.to) => {
+                if !comes {
+                    return Err(NotNow::OtherEnd("arriving"));
+                }
+                if *step != Step::Released {
+                    let (far, remedy) = ("has not been released", "have the agent here release it");
+                    return Err(NotNow::UnderWay { epoch, far, remedy });
+                }
+            }
+            Some(_) if comes => return Err(NotNow::OtherEnd("leaving")),
+            _ => {}
+        }
+        let leaves = moving.is_some() && !comes;
+        let had_it = self.away.is_some() && !comes;
+        let placement = Some(placement.clone());
+        if leaves || had_it {
+            let (to, is_home) = (redirect.placement.clone(), false);
+            let away = Some(Away { to, epoch });
+            let moving = if leaves { None } else { self.moving };
+            return Ok(Record { placement, away, moving, elsewhere: vec![], is_home, ..self });
+        }
+        // What was staged earlier and never came to anything is over with a later move.
+        let is_stale =
+            |moving: &Moving| moving.step == Step::Staged && moving.stage.authority.epoch < epoch;
+        let moving = self.moving.filter(|moving| !comes && !is_stale(moving));
+        Ok(Record { placement, moving, ..self })
+    }
+
+    /// Nothing is to stand for it any more.
+    ///
+    /// # Errors
+    /// [`NotNow::UnderWay`] and [`NotNow::Later`].
+    pub fn reclaimed(self, release: Epoch) -> Result<Record, NotNow> {
+        if let Some(Moving { stage, .. }) = &self.moving {
+            let (epoch, far) = (stage.authority.epoch, "is staged");
+            return Err(NotNow::UnderWay { epoch, far, remedy: "let it end, or unstage it" });
+        }
+        if let Some(away) = self.away.as_ref().filter(|away| away.epoch > release) {
+            return Err(NotNow::Later { of: away.epoch, asked: release });
+        }
+        Ok(Record { away: None, elsewhere: vec![], is_home: false, ..self })
+    }
+
+    /// The VM has left from here, or is about to: flows towards it that begin now are stragglers.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        self.away.is_some()
+    }
+
+    /// Which way its packets go.
+    #[must_use]
+    pub fn kind(&self, here: &Here) -> Option<WayKind> {
+        match &self.moving {
+            Some(Moving { stage, step }) if here.is(&stage.from) => Some(match step {
+                Step::Staged => WayKind::Leaving,
+                _ => WayKind::Holding,
+            }),
+            Some(Moving { step: Step::Released, .. }) => Some(WayKind::Hosting),
+            Some(_) => Some(WayKind::Staged),
+            None if self.away.is_some() => Some(WayKind::Away),
+            None if !self.elsewhere.is_empty() => Some(WayKind::Hosting),
+            None => None,
+        }
+    }
+
+    /// The move that its way is of.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        let moving = self.moving.as_ref().map(|moving| moving.stage.authority.epoch);
+        let away = self.away.as_ref().map(|away| away.epoch);
+        let claim = self.claim.as_ref().map(|claim| claim.authority.epoch);
+        moving.or(away).or(claim).unwrap_or(Epoch::NONE)
+    }
+
+    /// The VM's card.
+    #[must_use]
+    pub fn card(&self) -> Option<&Card> {
+        self.card.as_ref()
+    }
+
+    /// The proxies at the other end of its way.
+    #[must_use]
+    pub fn peers(&self, here: &Here) -> Vec<Identity> {
+        let mut places: Vec<&Place> = Vec::new();
+        if let Some(Moving { stage, .. }) = &self.moving {
+            places.extend([&stage.from, &stage.to]);
+            places.extend(stage.elsewhere.iter().map(|elsewhere| &elsewhere.place));
+        }
+        places.extend(self.away.iter().map(|away| &away.to));
+        places.extend(self.elsewhere.iter().map(|elsewhere| &elsewhere.place));
+        let others = places.into_iter().filter(|place| !here.is(place));
+        let peers: BTreeSet<(&SiteName, &PartName)> =
+            others.map(|place| (&place.site, &place.proxy)).collect();
+        let identity = |(site, name): (&SiteName, &PartName)| Identity {
+            site: site.clone(),
+            role: Role::Proxy,
+            name: name.clone(),
+        };
+        peers.into_iter().map(identity).collect()
+    }
+
+    /// What should stand in the kernel.
+    #[must_use]
+    pub fn wanted(&self, here: &Here) -> Option<VmWanted> {
+        let card = self.card.as_ref()?;
+        let guest = Guest { mac: Mac(card.mac.0), addresses: card.addresses.clone() };
+        let mut away = self.away.as_ref().map(|_| KernelAway { diverts: true, stands_in: true });
+        let mut hosting = self.hosting(&self.elsewhere, self.is_home);
+        match &self.moving {
+            Some(Moving { stage, step }) if here.is(&stage.from) => match step {
+                Step::Staged => {}
+                Step::Diverted => away = Some(KernelAway { diverts: true, stands_in: false }),
+                _ => away = Some(KernelAway { diverts: true, stands_in: true }),
+            },
+            Some(Moving { stage, step: Step::Staged }) => {
+                hosting = self.hosting(&stage.elsewhere, self.away.is_some());
+            }
+            _ => {}
+        }
+        (away.is_some() || hosting.is_some()).then_some(VmWanted { guest, away, hosting })
+    }
+
+    fn hosting(&self, elsewhere: &[Elsewhere], is_home: bool) -> Option<Hosting> {
+        let own = self.card.as_ref().map(|card| &card.addresses[..]).unwrap_or_default();
+        let mut peers: Vec<Peer> = Vec::new();
+        let mut add = |peer: Peer| {
+            let is_new = peers.iter().all(|known| known.address != peer.address);
+            if is_new && !own.contains(&peer.address) {
+                peers.push(peer);
+            }
+        };
+        for place in elsewhere {
+            let legs = place.leg.iter();
+            legs.for_each(|leg| {
+                add(Peer { address: *leg, is_router: false, is_here_too: false });
+            });
+            for neighbour in &place.neighbours {
+                add(Peer {
+                    address: neighbour.address,
+                    is_router: neighbour.is_gateway,
+                    is_here_too: neighbour.is_there_too,
+                });
+            }
+        }
+        let otherwise = if is_home { Otherwise::Here } else { Otherwise::There };
+        (!peers.is_empty()).then_some(Hosting { peers, otherwise })
+    }
+
+    fn leaving(&self, here: &Here, authority: &Authority) -> Result<Step, NotNow> {
+        let not_staged = || NotNow::NotStaged(authority.clone());
+        let Moving { stage, step } = self.moving.as_ref().ok_or_else(not_staged)?;
+        if stage.authority != *authority {
+            return Err(not_staged());
+        }
+        if here.is(&stage.from) { Ok(*step) } else { Err(NotNow::OtherEnd("arriving")) }
+    }
+
+    fn at(mut self, step: Step) -> Record {
+        if let Some(moving) = &mut self.moving {
+            moving.step = step;
+        }
+        self
+    }
+}
+
+/// Refuses what cannot be staged here.
+fn check(here: &Here, stage: &Stage) -> Result<(), NotNow> {
+    let Stage { from, to, card, elsewhere, .. } = stage;
+    if from.site == to.site && from.proxy == to.proxy {
+        return Err(NotNow::SameProxy);
+    }
+    let own = [from, to].into_iter().find(|place| here.is(place));
+    let Some(own) = own else {
+        let named = |place: &Place| format!("{}/{}", place.site, place.proxy);
+        return Err(NotNow::NotAnEnd { from: named(from), to: named(to) });
+    };
+    if here.network.as_ref() != Some(&own.network) {
+        return Err(NotNow::NoNetwork(own.network.clone()));
+    }
+    let unfit = |why: String| Err(NotNow::Unfit(why));
+    if !elsewhere.iter().any(|one| one.place == *from) {
+        return unfit("'elsewhere' lacks the place that the vm leaves".to_owned());
+    }
+    let neighbours: usize = elsewhere.iter().map(|one| one.neighbours.len() + one.leg.len()).sum();
+    let conversations: usize = elsewhere.iter().map(|one| one.conversations.len()).sum();
+    for (count, what, most) in [
+        (card.addresses.len(), "addresses of the vm", VM_ADDRESSES_MAX),
+        (elsewhere.len(), "places", VM_PLACES_MAX),
+        (neighbours, "neighbours", VM_PEERS_MAX),
+        (conversations, "conversations", VM_CONVERSATIONS_MAX),
+    ] {
+        if count > most {
+            return unfit(format!("{count} {what}, at most {most}"));
+        }
+    }
+    if card.addresses.is_empty() {
+        return unfit("the vm has no address that could follow it".to_owned());
+    }
+    let theirs = elsewhere.iter().filter(|one| !here.is(&one.place)).flat_map(|one| {
+        one.leg.iter().copied().chain(one.neighbours.iter().map(|neighbour| neighbour.address))
+    });
+    let all: Vec<IpAddr> = card.addresses.iter().copied().chain(theirs).collect();
+    if let Some(wrong) = all.iter().find(|ip| !is_of_a_machine(ip)) {
+        return unfit(format!("{wrong} is no address of one machine"));
+    }
+    // It would answer for itself as for another.
+    if let Some(own) = all.iter().find(|ip| here.leg.contains(ip)) {
+        return unfit(format!("{own} is this proxy's own leg"));
+    }
+    Ok(())
+}
+
+fn is_of_a_machine(ip: &IpAddr) -> bool {
+    let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    !(ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() || is_broadcast)
+}
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;

@@ -1,0 +1,217 @@
+use placement::{End, Owner};
+use proxy_api::Neighbour;
+
+use super::*;
+
+fn here(site: &str) -> Here {
+    let leg = if site == "a" { "10.9.1.1" } else { "10.9.1.2" };
+    Here {
+        site: site.parse().unwrap(),
+        proxy: "p1".parse().unwrap(),
+        network: Some("apps".parse().unwrap()),
+        leg: vec![leg.parse().unwrap()],
+    }
+}
+
+fn place(site: &str) -> Place {
+    let [proxy, network] = ["p1", "apps"].map(|name| name.parse().unwrap());
+    Place { site: site.parse().unwrap(), proxy, network }
+}
+
+fn authority(epoch: u64) -> Authority {
+    let owner = Owner { name: "serve".parse().unwrap(), incarnation: 7 };
+    Authority { epoch: Epoch::new(epoch), owner }
+}
+
+fn stage(epoch: u64, from: &str, to: &str) -> Stage {
+    let neighbour = Neighbour {
+        address: format!("10.9.2{}.1", if from == "a" { 1 } else { 2 }).parse().unwrap(),
+        mac: proxy_api::Mac([2, 0, 0, 0, 0, 9]),
+        is_gateway: false,
+        is_there_too: false,
+    };
+    let elsewhere = Elsewhere {
+        place: place(from),
+        leg: here(from).leg,
+        neighbours: vec![neighbour],
+        conversations: vec![],
+    };
+    Stage {
+        authority: authority(epoch),
+        from: place(from),
+        to: place(to),
+        card: Card {
+            mac: proxy_api::Mac([2, 0, 0, 0, 0, 1]),
+            addresses: vec!["10.9.2.1".parse().unwrap(), "fd10::2:1".parse().unwrap()],
+        },
+        elsewhere: vec![elsewhere],
+    }
+}
+
+fn redirect(epoch: u64, to: &str) -> Redirect {
+    Redirect { authority: authority(epoch), placement: place(to) }
+}
+
+/// The record at `at` of a VM that has moved from a to b.
+fn moved(at: &str) -> Record {
+    let (here, record) = (here(at), Record::default());
+    let record = record.staged(&here, stage(2, "a", "b")).unwrap();
+    let record = match at {
+        "a" => {
+            let record = record.diverted(&here, &authority(2)).unwrap();
+            record.stands_in(&here, &authority(2)).unwrap()
+        }
+        _ => record.released(&here),
+    };
+    record.redirected(&here, &redirect(2, "b")).unwrap()
+}
+
+#[test]
+fn a_move_there_diverts_stands_in_and_stays_away_until_it_is_reclaimed() {
+    let a = here("a");
+    let staged = Record::default().staged(&a, stage(2, "a", "b")).unwrap();
+    assert_eq!((staged.kind(&a), staged.wanted(&a)), (Some(WayKind::Leaving), None));
+    let diverted = staged.diverted(&a, &authority(2)).unwrap();
+    let away = |record: &Record| record.wanted(&a).and_then(|wanted| wanted.away);
+    assert_eq!(away(&diverted), Some(KernelAway { diverts: true, stands_in: false }));
+    let stands_in = diverted.stands_in(&a, &authority(2)).unwrap();
+    assert_eq!(away(&stands_in), Some(KernelAway { diverts: true, stands_in: true }));
+    // Said again, the one before takes nothing back.
+    let stands_in = stands_in.diverted(&a, &authority(2)).unwrap();
+    let left = stands_in.redirected(&a, &redirect(2, "b")).unwrap();
+    assert_eq!(left.kind(&a), Some(WayKind::Away));
+    assert_eq!(away(&left), Some(KernelAway { diverts: true, stands_in: true }));
+    assert_eq!(left.clone().redirected(&a, &redirect(2, "b")).unwrap(), left);
+    let gone = left.reclaimed(Epoch::new(2)).unwrap();
+    assert_eq!((gone.kind(&a), gone.wanted(&a)), (None, None));
+}
+
+#[test]
+fn the_target_answers_for_those_that_the_vm_left_behind() {
+    let b = here("b");
+    let staged = Record::default().staged(&b, stage(2, "a", "b")).unwrap();
+    let hosting = staged.wanted(&b).unwrap().hosting.unwrap();
+    let peers: Vec<String> = hosting.peers.iter().map(|peer| peer.address.to_string()).collect();
+    assert_eq!(peers, ["10.9.1.1", "10.9.21.1"]);
+    assert_eq!(hosting.otherwise, Otherwise::There);
+    let early = staged.clone().redirected(&b, &redirect(2, "b"));
+    assert!(matches!(early, Err(NotNow::UnderWay { .. })), "{early:?}");
+    let released = staged.released(&b);
+    assert_eq!(released.clone().released(&b), released);
+    let here = released.redirected(&b, &redirect(2, "b")).unwrap();
+    assert_eq!(here.kind(&b), Some(WayKind::Hosting));
+    assert_eq!(here.wanted(&b).unwrap().hosting.unwrap(), hosting);
+    assert_eq!(here.peers(&b)[0].to_string(), "causeway://site/a/role/proxy/name/p1");
+}
+
+#[test]
+fn a_move_that_is_called_off_leaves_all_as_it_was() {
+    let (a, b) = (here("a"), here("b"));
+    let staged = Record::default().staged(&a, stage(2, "a", "b")).unwrap();
+    let held = staged.diverted(&a, &authority(2)).unwrap();
+    let refused = held.clone().unstaged();
+    assert!(matches!(refused, Err(NotNow::UnderWay { .. })), "{refused:?}");
+    let back = held.released(&a).unstaged().unwrap();
+    assert_eq!((back.kind(&a), back.wanted(&a)), (None, None));
+    let staged = Record::default().staged(&b, stage(2, "a", "b")).unwrap();
+    assert_eq!(staged.unstaged().unwrap().wanted(&b), None);
+}
+
+#[test]
+fn on_the_way_back_pinned_flows_go_on_until_the_release_and_what_began_there_goes_on_after() {
+    let (a, b) = (here("a"), here("b"));
+    let staged = moved("a").staged(&a, stage(3, "b", "a")).unwrap();
+    let wanted = staged.wanted(&a).unwrap();
+    assert!(wanted.away.is_some_and(|away| away.diverts));
+    assert_eq!(wanted.hosting.unwrap().otherwise, Otherwise::Here);
+    let home = staged.released(&a).redirected(&a, &redirect(3, "a")).unwrap();
+    let wanted = home.wanted(&a).unwrap();
+    assert_eq!((wanted.away, home.is_away()), (None, false));
+    assert_eq!(wanted.hosting.unwrap().otherwise, Otherwise::Here);
+
+    let staged = moved("b").staged(&b, stage(3, "b", "a")).unwrap();
+    let held = staged.diverted(&b, &authority(3)).unwrap();
+    // Until it has left, the VM still speaks through here.
+    assert!(held.wanted(&b).unwrap().hosting.is_some());
+    let called_off = held.clone().released(&b);
+    assert_eq!(called_off.wanted(&b), moved("b").wanted(&b));
+    let left = held.redirected(&b, &redirect(3, "a")).unwrap();
+    let wanted = left.wanted(&b).unwrap();
+    assert!(wanted.away.is_some() && wanted.hosting.is_none());
+}
+
+#[test]
+fn a_proxy_that_the_vm_left_earlier_follows_it_to_a_third_site() {
+    let a = here("a");
+    let on = moved("a").redirected(&a, &redirect(3, "c")).unwrap();
+    assert_eq!(on.peers(&a)[0].site.as_str(), "c");
+    let early = on.reclaimed(Epoch::new(2));
+    assert_eq!(early, Err(NotNow::Later { of: Epoch::new(3), asked: Epoch::new(2) }));
+}
+
+#[test]
+fn calls_out_of_order_and_of_the_wrong_end_are_refused() {
+    let (a, b) = (here("a"), here("b"));
+    let at_a = Record::default().staged(&a, stage(2, "a", "b")).unwrap();
+    let at_b = Record::default().staged(&b, stage(2, "a", "b")).unwrap();
+    let not_staged = Record::default().diverted(&a, &authority(2));
+    assert_eq!(not_staged, Err(NotNow::NotStaged(authority(2))));
+    assert_eq!(at_a.clone().diverted(&a, &authority(1)), Err(NotNow::NotStaged(authority(1))));
+    assert_eq!(at_a.clone().stands_in(&a, &authority(2)), Err(NotNow::NotDiverted));
+    assert_eq!(at_a.takes_leftovers(&a, &authority(2)), Err(NotNow::NotDiverted));
+    assert_eq!(at_b.diverted(&b, &authority(2)), Err(NotNow::OtherEnd("arriving")));
+    assert_eq!(at_a.clone().redirected(&a, &redirect(2, "a")), Err(NotNow::OtherEnd("leaving")));
+    let held = at_a.diverted(&a, &authority(2)).unwrap();
+    let next = held.staged(&a, stage(3, "a", "b"));
+    assert!(matches!(next, Err(NotNow::UnderWay { .. })), "{next:?}");
+}
+
+#[test]
+fn a_stage_that_would_harm_is_refused() {
+    let (b, good) = (here("b"), stage(2, "a", "b"));
+    let refused = |change: &dyn Fn(&mut Stage)| {
+        let mut stage = good.clone();
+        change(&mut stage);
+        Record::default().staged(&b, stage).unwrap_err().to_string()
+    };
+    for (change, message) in [
+        (&(|s: &mut Stage| s.to = s.from.clone()) as &dyn Fn(&mut Stage), "the same proxy"),
+        (&|s| s.to.network = "dmz".parse().unwrap(), "no leg on network 'dmz'"),
+        (&|s| s.to.site = "c".parse().unwrap(), "does not touch this proxy"),
+        (&|s| s.elsewhere.clear(), "lacks the place"),
+        (&|s| s.card.addresses.clear(), "no address"),
+        (&|s| s.card.addresses.push("10.9.1.2".parse().unwrap()), "this proxy's own leg"),
+        (&|s| s.elsewhere[0].leg.push("10.9.1.2".parse().unwrap()), "this proxy's own leg"),
+        (&|s| s.elsewhere[0].leg.push("ff02::1".parse().unwrap()), "no address of one machine"),
+        (&|s| s.card.addresses = vec!["10.9.2.1".parse().unwrap(); 65], "65 addresses"),
+    ] {
+        let said = refused(change);
+        assert!(said.contains(message), "no '{message}' in: {said}");
+    }
+}
+
+#[test]
+fn only_the_agent_that_the_claim_names_here_may_speak_for_the_port() {
+    let end = |site: &str, agent: &str| End {
+        site: site.parse().unwrap(),
+        agent: agent.parse().unwrap(),
+        address: "192.0.2.1:7401".parse().unwrap(),
+        proxy: "p1".parse().unwrap(),
+    };
+    let pair = Pair { from: end("a", "hv1"), to: end("b", "hv2") };
+    let record = Record::default().claimed(&authority(2), &pair);
+    let caller = |text: &str| format!("causeway://site/{text}").parse::<Identity>().unwrap();
+    let may = |at: &str, epoch: u64, who: &str| {
+        record.names_agent(&here(at), &authority(epoch), &caller(who))
+    };
+    assert!(may("a", 2, "a/role/agent/name/hv1") && may("b", 2, "b/role/agent/name/hv2"));
+    for (at, epoch, who) in [
+        ("a", 3, "a/role/agent/name/hv1"),
+        ("a", 2, "a/role/agent/name/hv2"),
+        ("a", 2, "b/role/agent/name/hv2"),
+        ("b", 2, "a/role/agent/name/hv1"),
+        ("a", 2, "a/role/operator/name/hv1"),
+    ] {
+        assert!(!may(at, epoch, who), "{at} {epoch} {who}");
+    }
+}
