@@ -32,7 +32,7 @@ fn check_balance(page: &str) {
         assert_eq!(tag.matches('"').count() % 2, 0, "an attribute that does not end: {tag}");
         let name = tag.trim_start_matches('/').split([' ', '/']).next().unwrap();
         if tag.starts_with('/') {
-            assert_eq!(open.pop(), Some(name), "ends out of order near {:.80}", after);
+            assert_eq!(open.pop(), Some(name), "ends out of order near {after:.80}");
         } else if !tag.ends_with('/') && !VOID.contains(&name) {
             open.push(name);
         }

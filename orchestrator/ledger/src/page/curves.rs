@@ -42,8 +42,10 @@ pub(super) fn throughput(html: &mut Html, report: &Report) {
         html.element("h2").text("Throughput");
         html.element("p").class("legend").attr("aria-hidden", "true").with(|html| {
             for (_, ((style, name), _)) in used() {
-                html.element("span").attr("class", format_args!("key {style}")).text("");
-                html.element("span").class("of").text(name);
+                html.element("span").class("of").with(|html| {
+                    html.element("span").attr("class", format_args!("key {style}")).text("");
+                    html.text(name);
+                });
             }
         });
         plot.draw(html, ("Throughput over time", &told), |html| {

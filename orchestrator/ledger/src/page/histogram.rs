@@ -7,11 +7,15 @@ use super::scale::round_steps;
 use super::units::{Count, Micros, counted};
 use crate::report::Report;
 
-/// Upper borders of the bins, in microseconds; what is longer than the last has a bin of its own.
-const BORDERS_US: [u64; 14] = [
-    1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000,
-    5_000_000, 10_000_000, 60_000_000,
-];
+/// Upper borders of the bins of one decade, in tenths of its begin.
+const DECADE_TENTHS: [u64; 8] = [10, 15, 20, 25, 30, 40, 50, 70];
+
+/// Begins of the decades, in microseconds: the borders go from 1 ms to 70 s, and what is longer has
+/// a bin of its own.
+const DECADES_US: [u64; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
+
+/// Most borders that are named.
+const NAMES_MAX: usize = 12;
 
 /// The distribution of the stalls.
 pub(super) fn stalls(html: &mut Html, report: &Report) {
@@ -20,10 +24,13 @@ pub(super) fn stalls(html: &mut Html, report: &Report) {
         return;
     }
     let longest = report.ledger.flows.iter().filter_map(|row| row.stall_us_max);
-    let mut bins = [0_u64; BORDERS_US.len() + 1];
+    let borders_us: Vec<u64> = DECADES_US
+        .iter()
+        .flat_map(|begin| DECADE_TENTHS.map(|tenths| begin / 10 * tenths))
+        .collect();
+    let mut bins = vec![0_u64; borders_us.len() + 1];
     for stall_us in longest.filter(|stall_us| *stall_us > 0) {
-        let bin = BORDERS_US.iter().take_while(|border| stall_us > **border).count();
-        bins[bin] += 1;
+        bins[borders_us.partition_point(|border| *border < stall_us)] += 1;
     }
     // Empty bins at either end say nothing.
     let first = bins.iter().position(|count| *count > 0).unwrap_or(0).saturating_sub(1);
@@ -48,8 +55,8 @@ pub(super) fn stalls(html: &mut Html, report: &Report) {
                 plot.column(html, bin, *count as f64);
                 plot.above(html, bin, *count as f64, &Count(*count).to_string());
             }
-            for bin in 1..shown.len() {
-                if let Some(border) = BORDERS_US.get(first + bin - 1) {
+            for bin in (1..shown.len()).step_by(shown.len().div_ceil(NAMES_MAX)) {
+                if let Some(border) = borders_us.get(first + bin - 1) {
                     plot.border(html, bin, &border_name(*border));
                 }
             }
@@ -62,8 +69,12 @@ pub(super) fn stalls(html: &mut Html, report: &Report) {
 }
 
 fn border_name(us: u64) -> String {
-    match us {
-        ..1_000_000 => format!("{} ms", us / 1_000),
-        _ => format!("{} s", us / 1_000_000),
+    let (tenths, unit) = match us {
+        ..1_000_000 => (us / 100, "ms"),
+        _ => (us / 100_000, "s"),
+    };
+    match tenths % 10 {
+        0 => format!("{} {unit}", tenths / 10),
+        rest => format!("{}.{rest} {unit}", tenths / 10),
     }
 }

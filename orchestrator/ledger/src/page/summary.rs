@@ -173,8 +173,8 @@ pub(super) fn verdicts(html: &mut Html, report: &Report) {
     let parts = [
         ("survived", "survived", totals.survived, "bytes passed both ways after the pivot"),
         ("idle", "idle", totals.idle, "open, nothing owed"),
-        ("client", "closed by client", totals.closed_by_client, "before any bytes had passed"),
-        ("server", "closed by server", totals.closed_by_server, "before any bytes had passed"),
+        ("client", "closed by client", totals.closed_by_client, "before bytes passed both ways"),
+        ("server", "closed by server", totals.closed_by_server, "before bytes passed both ways"),
         ("broken", "broken", totals.broken, "all else"),
     ];
     html.element("section").with(|html| {
