@@ -16,6 +16,8 @@ pub mod path {
     pub const VM: &str = "/v1/vms/{vm}";
     /// `GET`, viewer and up: [`WatchView`](super::WatchView).
     pub const WATCH: &str = "/v1/vms/{vm}/watch";
+    /// `POST` of a [`PortRequest`](super::PortRequest), orchestrator: [`PortChanged`](super::PortChanged).
+    pub const PORT: &str = "/v1/vms/{vm}/port";
     /// `POST` of an [`OrderRequest`](super::OrderRequest), orchestrator; the other end's agent for
     /// a refusal: [`Answer`](placement::Answer).
     pub const ORDERS: &str = "/v1/vms/{vm}/orders";
@@ -250,6 +252,53 @@ pub struct WatchedPeer {
     /// stood between, or where it was seen at several.
     pub mac: Option<Mac>,
 }
+
+/// What is to become of the port of a VM that runs here and came by a move. It names that move, and is
+/// bound to no epoch: the next one may be under way, of which nothing is changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortRequest {
+    /// The release by which the VM came.
+    pub release: Release,
+    /// What is asked. A repetition finds it done.
+    pub command: PortCommand,
+}
+
+/// What may be asked of a port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "port", deny_unknown_fields)]
+pub enum PortCommand {
+    /// The VM is back where its flows began, and what was kept back is released: what is for it goes
+    /// to it by itself.
+    ComeHome,
+    /// Nothing of it is left elsewhere: it is told where these machines are, and speaks to them
+    /// itself again.
+    LiftTakeOver {
+        /// Those of whom the VM may believe something else; at most [`ANNOUNCED_MAX`].
+        announced: Vec<Announced>,
+    },
+}
+
+/// Machines that a VM is told of in one go.
+pub const ANNOUNCED_MAX: usize = 4_096;
+
+/// A machine, and where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Announced {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its MAC.
+    pub mac: Mac,
+    /// It is a router.
+    #[serde(default)]
+    pub is_router: bool,
+}
+
+/// The port is as it was asked to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortChanged {}
 
 /// Every VM that an agent has a record of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

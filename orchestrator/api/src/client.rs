@@ -6,8 +6,9 @@ use placement::{Answer, VmName};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::agent::{
-    CopyRequest, OrderRequest, Progress, VmList, VmView, WatchView, path,
+    CopyRequest, OrderRequest, PortChanged, PortRequest, Progress, VmList, VmView, WatchView, path,
 };
+use crate::host::{HOST_PATH, HostView};
 
 /// Asks one agent over one stream.
 #[derive(Debug)]
@@ -24,6 +25,14 @@ impl AgentClient {
     {
         let (exchange, connection) = Exchange::over(stream).await?;
         Ok((AgentClient(exchange), connection))
+    }
+
+    /// The machine that the agent stands on.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn host(&mut self) -> Result<HostView, CallError> {
+        self.0.get(HOST_PATH).await
     }
 
     /// Every VM that the agent has a record of.
@@ -48,6 +57,18 @@ impl AgentClient {
     /// See [`CallError`]; among them, that the agent has no record of it.
     pub async fn watch(&mut self, vm: &VmName) -> Result<WatchView, CallError> {
         self.0.get(&filled(path::WATCH, &[vm])).await
+    }
+
+    /// Changes what stands at a VM's port, once a move has ended.
+    ///
+    /// # Errors
+    /// See [`CallError`]; among them, that the VM does not run there by that move.
+    pub async fn change_port(
+        &mut self,
+        vm: &VmName,
+        asked: &PortRequest,
+    ) -> Result<PortChanged, CallError> {
+        self.0.say(&filled(path::PORT, &[vm]), asked).await
     }
 
     /// Gives a command of *Fencing*.

@@ -6,22 +6,19 @@
 
 mod client;
 mod moves;
-mod plan;
 mod vms;
 
 use std::fmt;
 use std::str::FromStr;
 
-use placement::{End, Identity, PartName, SiteName};
+use placement::Identity;
 use serde::{Deserialize, Serialize};
 
 pub use client::OperatorClient;
 pub use moves::{
-    AbortMove, AbortPromised, BeginMove, Budget, CopyView, Earlier, MOVE_ID_BYTES_MAX, MoveBegun,
-    MoveId, MoveIdError, MoveList, MoveState, MoveView, PACE_BYTES_PER_S, PACE_BYTES_PER_S_DEFAULT,
-    PAUSE_MS, PAUSE_MS_DEFAULT, StepDoes, StepView,
+    AbortMove, AbortPromised, BeginMove, Earlier, MOVE_ID_BYTES_MAX, MoveBegun, MoveId,
+    MoveIdError, MoveList, MoveState, MoveView, PlanMove, StepDoes, StepView,
 };
-pub use plan::{Estimate, Level, Objection, PlanMove, PlanView};
 pub use vms::{SeatWord, Sighting, StartVm, Unasked, VmPlace, VmPlaces, VmStarted};
 
 /// Where each call goes; the service's table and the client read them here.
@@ -34,8 +31,8 @@ pub mod path {
     pub const VMS: &str = "/v1/vms";
     /// `POST` of a [`StartVm`](super::StartVm), operator: [`VmStarted`](super::VmStarted).
     pub const VM_START: &str = "/v1/vms/{vm}/start";
-    /// `POST` of a [`PlanMove`](super::PlanMove), viewer and up: [`PlanView`](super::PlanView). It
-    /// changes nothing.
+    /// `POST` of a [`PlanMove`](super::PlanMove), viewer and up: [`Plan`](crate::Plan). It changes
+    /// nothing.
     pub const VM_PLAN: &str = "/v1/vms/{vm}/plan";
     /// `GET`, viewer and up: [`MoveList`](super::MoveList). `POST` of a
     /// [`BeginMove`](super::BeginMove), operator: [`MoveBegun`](super::MoveBegun).
@@ -103,36 +100,6 @@ impl fmt::Display for CallKey {
 impl fmt::Debug for CallKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-/// One agent of one site, as operators name it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AgentAt {
-    /// The site.
-    pub site: SiteName,
-    /// The agent.
-    pub agent: PartName,
-}
-
-impl AgentAt {
-    /// Whether `end` is the same agent.
-    #[must_use]
-    pub fn is_at(&self, end: &End) -> bool {
-        self.site == end.site && self.agent == end.agent
-    }
-}
-
-impl From<&End> for AgentAt {
-    fn from(end: &End) -> AgentAt {
-        AgentAt { site: end.site.clone(), agent: end.agent.clone() }
-    }
-}
-
-impl fmt::Display for AgentAt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "site {} ({})", self.site, self.agent)
     }
 }
 

@@ -6,9 +6,10 @@ use placement::VmName;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    AbortMove, AbortPromised, BeginMove, MoveBegun, MoveId, MoveList, MoveView, PlanMove, PlanView,
+    AbortMove, AbortPromised, BeginMove, MoveBegun, MoveId, MoveList, MoveView, PlanMove,
     ServiceStatus, StartVm, VmPlaces, VmStarted, path,
 };
+use crate::migration::Plan;
 
 /// Asks the service over one stream.
 #[derive(Debug)]
@@ -63,7 +64,7 @@ impl OperatorClient {
     ///
     /// # Errors
     /// See [`CallError`].
-    pub async fn plan(&mut self, vm: &VmName, plan: &PlanMove) -> Result<PlanView, CallError> {
+    pub async fn plan(&mut self, vm: &VmName, plan: &PlanMove) -> Result<Plan, CallError> {
         self.0.say(&filled(path::VM_PLAN, &[vm]), plan).await
     }
 

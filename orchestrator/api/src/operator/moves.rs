@@ -1,23 +1,13 @@
 //! Moves: how one is ordered, told and called off.
 
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use placement::{Epoch, PartName, SiteName, VmName};
 use serde::{Deserialize, Serialize};
 
-use super::{AgentAt, CallKey};
-use crate::agent::Phase;
-
-/// How long a VM may stand still by the operator's wish, in milliseconds.
-pub const PAUSE_MS: RangeInclusive<u64> = 10..=60_000;
-/// So long, where nobody says otherwise.
-pub const PAUSE_MS_DEFAULT: u64 = 300;
-/// How fast a copy may go by the operator's wish.
-pub const PACE_BYTES_PER_S: RangeInclusive<u64> = 100_000..=100_000_000_000;
-/// So fast, where nobody says otherwise: a gigabit.
-pub const PACE_BYTES_PER_S_DEFAULT: u64 = 125_000_000;
+use super::CallKey;
+use crate::migration::{MoveOptions, MoveProgress, Place};
 
 /// Longest id of a move, in bytes.
 pub const MOVE_ID_BYTES_MAX: usize = 84;
@@ -76,22 +66,6 @@ impl fmt::Debug for MoveId {
     }
 }
 
-/// What a move may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Budget {
-    /// The VM is stopped once what remains of its memory goes over in this time.
-    pub pause_ms: u64,
-    /// How fast the copy may go.
-    pub bytes_per_s: u64,
-}
-
-impl Default for Budget {
-    fn default() -> Budget {
-        Budget { pause_ms: PAUSE_MS_DEFAULT, bytes_per_s: PACE_BYTES_PER_S_DEFAULT }
-    }
-}
-
 /// Orders a move.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -104,9 +78,22 @@ pub struct BeginMove {
     pub site: SiteName,
     /// To which host of the site; needed where there is more than one.
     pub agent: Option<PartName>,
-    /// What it may take.
+    /// How.
     #[serde(default)]
-    pub budget: Budget,
+    pub options: MoveOptions,
+}
+
+/// Asks what a move would be like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanMove {
+    /// Where to.
+    pub site: SiteName,
+    /// To which host of the site; needed where there is more than one.
+    pub agent: Option<PartName>,
+    /// How.
+    #[serde(default)]
+    pub options: MoveOptions,
 }
 
 /// A move that is in the journal: whatever dies now, it is brought to an end.
@@ -151,12 +138,12 @@ pub struct MoveView {
     pub id: MoveId,
     /// Grows with each change, as long as the service lives.
     pub version: u64,
-    /// Where the VM ran at its beginning, once that is known.
-    pub from: Option<AgentAt>,
+    /// Where the VM ran at its beginning.
+    pub from: Place,
     /// Where it is to run.
-    pub to: AgentAt,
-    /// What it may take.
-    pub budget: Budget,
+    pub to: Place,
+    /// How.
+    pub options: MoveOptions,
     /// Who ordered it.
     pub ordered_by: String,
     /// Under which epoch it acts, once it has claimed the VM.
@@ -175,9 +162,11 @@ pub struct MoveView {
     pub steps: Vec<StepView>,
     /// Attempts before this one.
     pub earlier: Vec<Earlier>,
-    /// The copy, while there is one.
-    pub copy: Option<CopyView>,
-    /// The gate that it waits at.
+    /// How far the step under way is, where it tells.
+    pub progress: Option<MoveProgress>,
+    /// What else happened, for people, the newest last.
+    pub told: Vec<String>,
+    /// The closed gate that it waits at.
     pub waits_at_gate: Option<String>,
 }
 
@@ -259,27 +248,6 @@ pub enum StepDoes {
     Undoing,
     /// It is undone.
     Undone,
-}
-
-/// A copy, with what it will take.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CopyView {
-    /// How far it is.
-    pub phase: Phase,
-    /// Which copy of this attempt: more than one where the VM had switched over by itself.
-    pub number: u32,
-    /// What the mirrors have to carry, as known so far.
-    pub disk_bytes: u64,
-    /// Of it, carried.
-    pub disk_done_bytes: u64,
-    /// Memory carried, repeats included.
-    pub memory_done_bytes: u64,
-    /// Memory that is still to be carried.
-    pub memory_remaining_bytes: u64,
-    /// How fast it goes.
-    pub bytes_per_s: Option<u64>,
-    /// When the phase would end at that rate.
-    pub eta_ms: Option<u64>,
 }
 
 #[cfg(test)]

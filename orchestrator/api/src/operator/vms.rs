@@ -3,9 +3,10 @@
 use placement::{Epoch, PartName, SiteName, VmName};
 use serde::{Deserialize, Serialize};
 
-use super::{AgentAt, CallKey, MoveId};
+use super::{CallKey, MoveId};
 use crate::agent::{Phase, ProcessDoes};
 use crate::definition::VmDefinition;
+use crate::migration::Place;
 
 /// The first start of a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +30,7 @@ pub struct VmStarted {
     /// Which.
     pub vm: VmName,
     /// Where it runs.
-    pub at: AgentAt,
+    pub at: Place,
     /// Agents that could not be asked, for which the operator vouched.
     pub vouched_for: Vec<Unasked>,
 }
@@ -49,7 +50,7 @@ pub struct VmPlace {
     /// Its name.
     pub vm: VmName,
     /// Where it runs, by the one record that says so.
-    pub runs_at: Option<AgentAt>,
+    pub runs_at: Option<Place>,
     /// The highest epoch that any agent told.
     pub epoch: Epoch,
     /// What each agent told.
@@ -63,7 +64,7 @@ pub struct VmPlace {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sighting {
     /// Who told.
-    pub at: AgentAt,
+    pub at: Place,
     /// The highest epoch it has seen.
     pub epoch: Epoch,
     /// Its seat.
@@ -118,7 +119,7 @@ impl From<&placement::Seat> for SeatWord {
 #[serde(deny_unknown_fields)]
 pub struct Unasked {
     /// Which.
-    pub at: AgentAt,
+    pub at: Place,
     /// Why.
     pub why: String,
 }
