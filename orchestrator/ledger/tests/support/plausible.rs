@@ -7,7 +7,7 @@ use ledger::report::{
     Report, Sample, StallSample, Versus, Word, timeline,
 };
 use ledger::{Event, FlowListed, FlowSeen, Fold, SideFlowSeen, StragglerSeen, Tuple, VmEnd};
-use proxy_api::{CloseReason, Passed, Protocol};
+use proxy_api::{CloseReason, Protocol};
 
 use super::chance::Chance;
 use super::{PIVOT_AT_MS, ended, key, listed, pivot, seen};
@@ -215,8 +215,8 @@ fn events(flows: u64) -> Vec<Event> {
             service: "shop".parse().unwrap(),
         }));
     }
-    // One word that was told twice, so that the page shows how that looks.
-    events.push(Event::Seen(FlowSeen { passed: Passed { up: 1, down: 1 }, ..seen(2, 1, 0, 0) }));
+    // A contradiction, so that the page shows how that looks: it ended before.
+    events.push(Event::Seen(seen(17, 500, 0, 0)));
     events
 }
 
