@@ -15,7 +15,7 @@ use crate::rows::{FlowRow, Ledger};
 /// Where the foreign log was kept, and so which addresses it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Seat {
+pub enum KeptBy {
     /// At the clients: their address, and the VIP.
     Clients,
     /// In the guest: the proxy's address, and the backend's.
@@ -64,14 +64,14 @@ impl Join {
     }
 }
 
-/// Joins the ledger with a log that was kept at `seat`. Addresses are compared in their canonical
+/// Joins the ledger with a log that was `kept_by` somebody else. Addresses are compared in their canonical
 /// form: an IPv4 address is the same one where a socket shows it mapped.
 #[must_use]
-pub fn join(ledger: &Ledger, seat: Seat, log: &[Foreign]) -> Join {
+pub fn join(ledger: &Ledger, kept_by: KeptBy, log: &[Foreign]) -> Join {
     let mut join = Join::default();
     let mut pairs: BTreeMap<Foreign, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
     for (at, row) in ledger.flows.iter().enumerate() {
-        match as_seen_from(seat, row) {
+        match as_seen_from(kept_by, row) {
             Some(seen) => pairs.entry(seen).or_default().0.push(at),
             None => join.only_ledger.push(row.flow.clone()),
         }
@@ -91,10 +91,10 @@ pub fn join(ledger: &Ledger, seat: Seat, log: &[Foreign]) -> Join {
 }
 
 /// A flow that never had a connection to its backend is nothing that a guest can know.
-fn as_seen_from(seat: Seat, row: &FlowRow) -> Option<Foreign> {
-    let (opener, taker) = match seat {
-        Seat::Clients => (row.client, row.vip),
-        Seat::Guest => (row.source?, row.server),
+fn as_seen_from(kept_by: KeptBy, row: &FlowRow) -> Option<Foreign> {
+    let (opener, taker) = match kept_by {
+        KeptBy::Clients => (row.client, row.vip),
+        KeptBy::Guest => (row.source?, row.server),
     };
     Some(canonical(Foreign { protocol: row.protocol, opener, taker }))
 }

@@ -24,7 +24,7 @@ pub use event::{
     VmEnd,
 };
 pub use fold::{EVENTS_MAX, Fold, Full};
-pub use join::{Foreign, Join, Joined, Seat, join};
+pub use join::{Foreign, Join, Joined, KeptBy, join};
 pub use rows::{
     FlowRow, Ledger, Oddity, OddityKind, SideFlowRow, Stalls, StragglerRow, Subject, Totals,
 };
