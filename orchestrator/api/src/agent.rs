@@ -151,6 +151,9 @@ pub struct Progress {
     pub memory_remaining_bytes: u64,
     /// Why it failed.
     pub failure: Option<String>,
+    /// It failed because the VM switched over by itself; it runs on, and may be copied anew.
+    #[serde(default)]
+    pub has_switched_over: bool,
 }
 
 /// What one process of a VM does.

@@ -249,6 +249,7 @@ fn nothing_done(epoch: Epoch, phase: Phase) -> Progress {
         memory_done_bytes: 0,
         memory_remaining_bytes: 0,
         failure: None,
+        has_switched_over: false,
     }
 }
 
@@ -258,6 +259,7 @@ fn fail(progress: &watch::Sender<Progress>, error: &CopyError) {
     progress.send_modify(|progress| {
         progress.phase = Phase::Failed;
         progress.failure = Some(why);
+        progress.has_switched_over = matches!(error, CopyError::SwitchedOver);
     });
 }
 
