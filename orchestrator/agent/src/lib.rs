@@ -18,4 +18,5 @@ mod own_proxy;
 pub mod port;
 pub mod qemu;
 pub mod run;
+pub mod survey;
 mod vm;
