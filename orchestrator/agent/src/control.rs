@@ -7,7 +7,8 @@ use daemon::control::{
     Answer, Lines, Method, Refusal, Reply, Request, RouteTable, StatusCode, TableError,
     VIEWER_AND_UP,
 };
-use orchestrator_api::{CopyRequest, OrderRequest, VmList, VmView, path};
+use orchestrator_api::agent::{ANNOUNCED_MAX, PortChanged, PortCommand, PortRequest};
+use orchestrator_api::{CopyRequest, HOST_PATH, OrderRequest, VmList, VmView, path};
 use placement::{Denied, End, Identity, Order, Record, Role, Seat, VmName, rules};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -15,13 +16,14 @@ use tokio::time::timeout;
 use crate::copy::CopyError;
 use crate::executor::OrderError;
 use crate::qemu::HostError;
-use crate::vm::{Unheard, Vm, VmError, Vms};
+use crate::survey::survey;
+use crate::vm::{PortRefused, Unheard, Vm, VmError, Vms};
 
 /// Who may see one VM; an agent only where the VM's record names it.
 const LOOKERS: &[Role] = &[Role::Viewer, Role::Operator, Role::Orchestrator, Role::Agent];
 /// Who may give orders; an agent only a refusal, as the rules say.
 const ORDERERS: &[Role] = &[Role::Orchestrator, Role::Agent];
-/// Who may copy.
+/// Who may copy, and change what stands at a port.
 const COPIERS: &[Role] = &[Role::Orchestrator];
 /// How long a call waits for its command; the command goes on after that, and a repetition gets its
 /// answer.
@@ -33,14 +35,24 @@ const ORDER_MAX: Duration = Duration::from_secs(90);
 /// The routes below contradict each other.
 pub(crate) fn routes(vms: &Arc<Vms>) -> Result<RouteTable, TableError> {
     Lines::of(vms)
+        .at(Method::GET, HOST_PATH, VIEWER_AND_UP, |vms, _| async move { host(&vms) })
         .at(Method::GET, path::VMS, VIEWER_AND_UP, |vms, _| async move {
             Reply::json(&VmList { vms: vms.all().await })
         })
         .at(Method::GET, path::VM, LOOKERS, show)
         .at(Method::GET, path::WATCH, VIEWER_AND_UP, watched)
+        .at(Method::POST, path::PORT, COPIERS, change_port)
         .at(Method::POST, path::ORDERS, ORDERERS, order)
         .at(Method::POST, path::COPY, COPIERS, copy)
         .table()
+}
+
+fn host(vms: &Vms) -> Answer {
+    let seen = survey(vms.config()).map_err(|error| {
+        let remedy = "see to it on the agent's host, and ask again";
+        Refusal::caused(StatusCode::INTERNAL_SERVER_ERROR, "not_looked", &error, remedy)
+    })?;
+    Reply::json(&seen)
 }
 
 async fn show(vms: Arc<Vms>, request: Request) -> Answer {
@@ -64,6 +76,32 @@ async fn watched(vms: Arc<Vms>, request: Request) -> Answer {
             let remedy = "see to the agent's host, and ask again";
             Err(Refusal::caused(StatusCode::INTERNAL_SERVER_ERROR, "not_seen", &error, remedy))
         }
+        Ok(Err(_)) => Err(unheard(&Unheard::Gone)),
+        Err(_) => Err(unheard(&Unheard::Busy)),
+    }
+}
+
+async fn change_port(vms: Arc<Vms>, request: Request) -> Answer {
+    let name: VmName = request.param("vm")?;
+    let asked: PortRequest = request.json()?;
+    if let PortCommand::LiftTakeOver { announced } = &asked.command
+        && announced.len() > ANNOUNCED_MAX
+    {
+        let message = format!("{} machines are more than {ANNOUNCED_MAX}", announced.len());
+        let remedy = "name those that the VM has spoken with";
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "too_many", message, remedy));
+    }
+    let vm = vms.get(&name).await.ok_or_else(|| unknown(&name))?;
+    let by = request.caller().clone();
+    let answer = vm.change_port(by, asked).map_err(|error| unheard(&error))?;
+    match timeout(ORDER_MAX, answer).await {
+        Ok(Ok(Ok(()))) => Reply::json(&PortChanged {}),
+        Ok(Ok(Err(error @ PortRefused::Failed(_)))) => {
+            let remedy = "see to the agent's host, and send the same again";
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            Err(Refusal::caused(status, "effect_failed", &error, remedy))
+        }
+        Ok(Ok(Err(error))) => Err(worded(StatusCode::CONFLICT, "seat", &error.to_string())),
         Ok(Err(_)) => Err(unheard(&Unheard::Gone)),
         Err(_) => Err(unheard(&Unheard::Busy)),
     }

@@ -65,6 +65,11 @@ pub enum ProxyError {
 }
 
 impl ProxyError {
+    /// Whether the proxy itself said no: then nothing has changed there.
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self, ProxyError::Call { source: CallError::Refused { .. }, .. })
+    }
+
     /// Whether the proxy itself said no, with this code.
     pub(crate) fn is_refusal(&self, code: &str) -> bool {
         let ProxyError::Call { source: CallError::Refused { refusal, .. }, .. } = self else {

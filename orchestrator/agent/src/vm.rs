@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::state::{StateError, StateFolder};
-use orchestrator_api::agent::WatchView;
+use orchestrator_api::agent::{PortRequest, WatchView};
 use orchestrator_api::{CopyRequest, OrderKey, OrderRequest, Progress, VmView};
 use placement::rules;
-use placement::{Answer, Authority, Command, End, Identity, Order, VmName};
+use placement::{Answer, Authority, Command, End, Identity, Order, Release, Seat, VmName};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::sleep;
 
@@ -39,10 +39,30 @@ pub(crate) type OrderOutcome = Result<Answer, OrderError<HostError>>;
 /// What comes of a command about the copy.
 pub(crate) type CopyOutcome = Result<Progress, OrderError<HostError>>;
 
+/// What comes of a change of the port.
+pub(crate) type PortOutcome = Result<(), PortRefused>;
+
+/// Why a port stays as it is.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PortRefused {
+    /// The VM does not run here by that move.
+    #[error(
+        "the VM does not run here by release {0}; ask the agent where it runs, and name the release that it came by"
+    )]
+    OtherSeat(Release),
+    /// A hold stands.
+    #[error("a hold stands at the VM's port; end the move under way first")]
+    Holding,
+    /// The change failed.
+    #[error("the port cannot be changed")]
+    Failed(#[from] HostError),
+}
+
 enum Message {
     Order(Identity, Box<OrderRequest>, oneshot::Sender<OrderOutcome>),
     Copy(Identity, CopyRequest, oneshot::Sender<CopyOutcome>),
     Watched(oneshot::Sender<Result<WatchView, PortError>>),
+    Port(Identity, PortRequest, oneshot::Sender<PortOutcome>),
 }
 
 /// A VM's task, to those who ask.
@@ -87,6 +107,16 @@ impl Vm {
     ) -> Result<oneshot::Receiver<CopyOutcome>, Unheard> {
         let (sender, answer) = oneshot::channel();
         self.send(Message::Copy(by, asked, sender)).map(|()| answer)
+    }
+
+    /// Queues a change of its port.
+    pub(crate) fn change_port(
+        &self,
+        by: Identity,
+        asked: PortRequest,
+    ) -> Result<oneshot::Receiver<PortOutcome>, Unheard> {
+        let (sender, answer) = oneshot::channel();
+        self.send(Message::Port(by, asked, sender)).map(|()| answer)
     }
 
     /// Asks with whom it has spoken.
@@ -153,6 +183,11 @@ impl Vms {
             vms.get_or_begin(&name).await?;
         }
         Ok(vms)
+    }
+
+    /// What the agent was told to be.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Who serves this VM, if there is anything to serve.
@@ -233,6 +268,13 @@ async fn serve(
                     shown.send_replace(look(&mut executor).await);
                     let _ = answer.send(outcome);
                 }
+                Some(Message::Port(by, asked, answer)) => {
+                    let outcome = change_port(&mut executor, &asked).await;
+                    let (vm, why) = (&executor.kept().record.vm, outcome.as_ref().err());
+                    let why = why.map(|error| daemon::with_causes(error));
+                    tracing::info!(%by, %vm, command = ?asked.command, why, "port changed, or not");
+                    let _ = answer.send(outcome);
+                }
                 Some(Message::Watched(answer)) => {
                     let (host, kept) = executor.parts();
                     let _ = answer.send(host.watched(kept).await);
@@ -267,6 +309,21 @@ async fn look(executor: &mut Executor<QemuHost>) -> VmView {
         processes,
         progress: host.progress(),
     }
+}
+
+async fn change_port(executor: &mut Executor<QemuHost>, asked: &PortRequest) -> PortOutcome {
+    let (host, kept) = executor.parts();
+    let by = match &kept.record.seat {
+        Seat::Started { incarnation, .. } => Some(&incarnation.made_by),
+        _ => None,
+    };
+    if by != Some(&asked.release) {
+        return Err(PortRefused::OtherSeat(asked.release.clone()));
+    }
+    if host.is_holding() {
+        return Err(PortRefused::Holding);
+    }
+    Ok(host.change_port(&asked.command, kept).await?)
 }
 
 async fn act_on_copy(

@@ -43,6 +43,7 @@ impl Proxies {
 pub(super) struct Card {
     pub(super) network: PartName,
     pub(super) mac: Mac,
+    pub(super) guest: Guest,
     pub(super) port: Port,
     pub(super) proxy: Option<Arc<OwnProxy>>,
 }
@@ -65,7 +66,8 @@ impl Card {
             Ok(Card {
                 network: network.name.clone(),
                 mac,
-                port: Port::new(tag(vm, index)?, guest, &network.bridge),
+                port: Port::new(tag(vm, index)?, guest.clone(), &network.bridge),
+                guest,
                 proxy: proxies.0.get(&network.name).cloned(),
             })
         };

@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use daemon::state::{StateError, StateFile};
+use network::port::{Announced, announce};
 use network::{Mac, NetworkError, TapQueue};
 use orchestrator_api::VmDefinition;
 use orchestrator_api::agent::WatchView;
@@ -33,6 +34,7 @@ use placement::{Authority, PartName, VmName};
 use proxy_api::{AtPort, GrantChannel};
 
 use crate::config::Config;
+use crate::own_proxy::ProxyError;
 use cards::{Card, distinct};
 use leftovers::Leaving;
 
@@ -91,6 +93,11 @@ impl VmPort {
         if self.standing.is_away { self.turn_round_alone(definition).await } else { Ok(()) }
     }
 
+    /// Whether packets are kept back.
+    pub(crate) fn is_holding(&self) -> bool {
+        self.standing.holding.is_some()
+    }
+
     /// Before a process is started on these taps.
     pub(crate) async fn begin(
         &mut self,
@@ -129,6 +136,7 @@ impl VmPort {
             return Err(PortError::NoProxy(card.network.clone()));
         }
         let taps = process.names().map_err(PortError::Taps)?;
+        let before = self.standing.clone();
         for (index, leg) in legs(&cards).await?.into_iter().enumerate() {
             self.standing.at(index).turn_round = leg;
         }
@@ -139,7 +147,14 @@ impl VmPort {
 
         let at = AtPort { authority: claim.clone() };
         for proxy in distinct(&cards) {
-            proxy.divert(&self.vm, &at).await?;
+            let diverted = proxy.divert(&self.vm, &at).await;
+            if diverted.as_ref().is_err_and(ProxyError::is_refused) {
+                // Nothing is kept back, so that a stop may follow without a hold.
+                self.standing = before;
+                self.save().await?;
+                return Err(diverted.map(drop).expect_err("it was refused").into());
+            }
+            diverted?;
         }
         self.set(&cards, &taps).await?;
         for proxy in distinct(&cards) {
@@ -188,7 +203,8 @@ impl VmPort {
     }
 
     /// The VM runs here: what was kept back for it follows. Where a hold stood here, it was called
-    /// off, and the port is as it was before; the rule goes last.
+    /// off, and the port is as it was before. The rule goes last, and also where the proxy is gone:
+    /// the VM's neighbours need it no less. The proxy is told when this is asked again.
     pub(crate) async fn release(
         &mut self,
         definition: &VmDefinition,
@@ -200,24 +216,63 @@ impl VmPort {
         if self.standing.holding.is_none() && !is_turned_round {
             return Ok(());
         }
-        let at = AtPort { authority: claim.clone() };
-        for proxy in distinct(&cards) {
-            let released = proxy.release(&self.vm, &at).await?;
-            tracing::info!(vm = %self.vm, packets = released.packets, "released");
-        }
+        let released = self.have_released(&cards, &AtPort { authority: claim.clone() }).await;
         self.leaving = None;
         if self.standing.holding.is_some() {
-            let mut next = self.standing.clone();
-            next.holding = None;
-            next.cards.iter_mut().for_each(|at| at.turn_round = None);
-            let called_off = std::mem::replace(&mut self.standing, next);
+            let called_off = self.standing.cards.clone();
+            self.standing.cards.iter_mut().for_each(|at| at.turn_round = None);
             if let Err(error) = self.set(&cards, taps).await {
-                self.standing = called_off;
+                self.standing.cards = called_off;
                 return Err(error);
             }
             self.is_untidy = true;
         }
+        released?;
+        self.standing.holding = None;
         self.standing.is_away = false;
+        self.save().await
+    }
+
+    async fn have_released(&self, cards: &[Card], at: &AtPort) -> Result<(), PortError> {
+        for proxy in distinct(cards) {
+            let released = proxy.release(&self.vm, at).await?;
+            tracing::info!(vm = %self.vm, packets = released.packets, "released");
+        }
+        Ok(())
+    }
+
+    /// The VM is where it came from: what is for it needs no turning round any more, and the bridge
+    /// learns where it is as it learns of others.
+    pub(crate) async fn come_home(
+        &mut self,
+        definition: &VmDefinition,
+        taps: &[String],
+    ) -> Result<(), PortError> {
+        let cards = self.cards(definition)?;
+        self.standing.cards.iter_mut().for_each(|at| at.turn_round = None);
+        self.set(&cards, taps).await?;
+        for (card, tap) in cards.into_iter().zip(taps.to_vec()) {
+            blocking(move || card.port.unpin(&tap)).await??;
+        }
+        self.is_untidy = true;
+        self.save().await
+    }
+
+    /// Nobody elsewhere is spoken with any more: the VM is told where everybody is, and what it sends
+    /// goes there by itself again.
+    pub(crate) async fn lift_take_over(
+        &mut self,
+        definition: &VmDefinition,
+        taps: &[String],
+        those: &[Announced],
+    ) -> Result<(), PortError> {
+        let cards = self.cards(definition)?;
+        for (card, tap) in cards.iter().zip(taps) {
+            let (guest, tap, those) = (card.guest.clone(), tap.clone(), those.to_vec());
+            blocking(move || announce(&tap, &guest, &those)).await??;
+        }
+        self.standing.cards.iter_mut().for_each(|at| at.take_over = None);
+        self.set(&cards, taps).await?;
         self.save().await
     }
 

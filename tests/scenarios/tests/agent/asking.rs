@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use daemon::identity::{self, Credentials, IdentityPaths};
 use lab::programs;
-use orchestrator_api::agent::WatchView;
+use orchestrator_api::agent::{PortChanged, PortRequest, WatchView};
 use orchestrator_api::{
     AgentClient, CallError, CopyCommand, CopyRequest, OrderKey, OrderRequest, Progress, Refusal,
     VmDefinition, VmView,
@@ -170,6 +170,12 @@ pub(crate) trait Asked {
     fn copy(&self, copy: &CopyRequest) -> Result<Progress, CallError> {
         call(self.papers(), &self.identity(), self.connect(), async |client| {
             client.copy(copy).await
+        })
+    }
+
+    fn change_port(&self, asked: &PortRequest) -> Result<PortChanged, CallError> {
+        call(self.papers(), &self.identity(), self.connect(), async |client| {
+            client.change_port(&vm(), asked).await
         })
     }
 

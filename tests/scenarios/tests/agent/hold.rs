@@ -12,9 +12,9 @@ use lab::snapshot::{Allowance, Kind, Snapshot};
 use lab::vm::Machine;
 use lab::vm_lock::{self, VmLock};
 use lab::world::{Site, addresses};
-use orchestrator_api::agent::{Transport, WatchView};
+use orchestrator_api::agent::{Announced, PortCommand, PortRequest, Transport, WatchView};
 use orchestrator_api::{CopyCommand, Phase, ProcessDoes};
-use placement::{Answer, Authority, Command, Pair};
+use placement::{Answer, Authority, Command, Pair, Release};
 use proxy_api::{Conversation, Protocol};
 use serde_json::json;
 
@@ -39,7 +39,7 @@ fn a_hold_is_in_order_keeps_what_waited_and_ends_without_a_trace() {
     let crew = |site, proxy: &ModelProxy| {
         Crew::start_telling(&world, site, &papers, &machine, Some(proxy.address()))
     };
-    let (at_a, at_b) = (crew(a, &at_proxy_a), crew(b, &at_proxy_b));
+    let (mut at_a, at_b) = (crew(a, &at_proxy_a), crew(b, &at_proxy_b));
     let untouched = [a, b].map(|site| Snapshot::take(site.place()).unwrap());
     let definition = guest(a);
     place(&at_a, &definition);
@@ -51,6 +51,9 @@ fn a_hold_is_in_order_keeps_what_waited_and_ends_without_a_trace() {
     let under = claimed(&at_a, &at_b, 2);
     let sent = fill_the_tap(&at_a, &neighbour);
     held(&at_a, &under, &at_proxy_a);
+    // Its agent dies in the hold; the next one goes on from there.
+    at_a.killed();
+    at_a.begin();
     at_a.does("stop", &under, Command::Stop { authority: under.clone() });
     shipped(&at_proxy_a.told(), &under, &sent, &spoken);
     // A repetition ships nothing again.
@@ -84,6 +87,7 @@ fn a_hold_is_in_order_keeps_what_waited_and_ends_without_a_trace() {
     };
     assert_eq!((channel.as_str(), &grant.authority, by), ("disk", &under, &under));
     drop(channels);
+    port_of_a_vm_that_came(&at_b, &release);
     let forget = Command::Forget { authority: under.clone(), release: release.clone() };
     at_a.does("forget", &under, forget);
     assert!(at_a.vm().unwrap().processes.is_empty());
@@ -242,6 +246,38 @@ fn leads_on(site: &Site, neighbour: &Host) {
         socket.send_to(b"for the VM", target).unwrap();
         (received() > before + 3).then_some(())
     });
+}
+
+/// At home nothing is turned round, and once nobody elsewhere is left the VM speaks for itself; of a
+/// move that the VM did not come by nothing is changed.
+fn port_of_a_vm_that_came(at: &Crew<'_>, release: &Release) {
+    let hypervisor = at.site.hypervisor();
+    let change = |release: &Release, command| {
+        at.change_port(&PortRequest { release: release.clone(), command })
+    };
+    let other = Release { epoch: release.epoch.next(), ..release.clone() };
+    let (status, refused) = refusal(change(&other, PortCommand::ComeHome));
+    assert_eq!((status, refused.code.as_str()), (409, "seat"));
+    assert!(is_turned_round(&hypervisor) && is_taken_over(&hypervisor));
+    for _ in 0..2 {
+        change(release, PortCommand::ComeHome).unwrap();
+        assert!(!is_turned_round(&hypervisor) && is_taken_over(&hypervisor));
+    }
+    let station = at.site.neighbour_station(1);
+    let machine = |address| Announced {
+        address,
+        mac: station.mac.to_string().parse().unwrap(),
+        is_router: false,
+    };
+    let announced = station.ip.each().map(machine).to_vec();
+    change(release, PortCommand::LiftTakeOver { announced }).unwrap();
+    assert!(!is_taken_over(&hypervisor));
+    reaches(&at.site.neighbour(1));
+}
+
+fn is_taken_over(hypervisor: &Host) -> bool {
+    let rules = hypervisor.succeed(&["nft", "list", "ruleset"]).unwrap();
+    rules.contains("nd-router-solicit")
 }
 
 /// The guest answers at its control port.

@@ -2,8 +2,9 @@
 
 use std::io;
 
+use network::port::Announced;
 use network::{NetworkError, TapQueue};
-use orchestrator_api::agent::WatchView;
+use orchestrator_api::agent::{self, PortCommand, WatchView};
 use placement::{Authority, Incarnation, Release, Seat};
 use proxy_api::GrantChannel;
 
@@ -44,7 +45,10 @@ impl QemuHost {
     /// Where no process is, there is no port that anything could follow to.
     pub(super) async fn release_queue(&mut self, kept: &Kept) -> Result<(), HostError> {
         let incarnation = kept.record.seat.incarnation().ok_or(HostError::NoDefinition)?;
-        let taps = self.taps(incarnation)?;
+        let taps = match self.taps(incarnation) {
+            Err(HostError::NoProcess(_)) => return Ok(()),
+            taps => taps?,
+        };
         Ok(self.port.release(definition(kept)?, &taps, &claim_of(kept)?).await?)
     }
 
@@ -105,6 +109,29 @@ impl QemuHost {
         }
     }
 
+    pub(crate) fn is_holding(&self) -> bool {
+        self.port.is_holding()
+    }
+
+    /// Changes what stands for a VM that runs here, once a move has ended.
+    pub(crate) async fn change_port(
+        &mut self,
+        command: &PortCommand,
+        kept: &Kept,
+    ) -> Result<(), HostError> {
+        let incarnation = kept.record.seat.incarnation().ok_or(HostError::NoDefinition)?;
+        let taps = self.taps(incarnation)?;
+        let definition = definition(kept)?;
+        match command {
+            PortCommand::ComeHome => self.port.come_home(definition, &taps).await?,
+            PortCommand::LiftTakeOver { announced } => {
+                let those: Vec<Announced> = announced.iter().map(announced_of).collect();
+                self.port.lift_take_over(definition, &taps, &those).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// What may wait until nobody asks anything of the VM.
     pub(crate) async fn tidy(&mut self, kept: &Kept) {
         if let Some(definition) = &kept.definition
@@ -130,6 +157,14 @@ impl QemuHost {
     fn taps(&self, incarnation: &Incarnation) -> Result<Vec<String>, HostError> {
         let process = find(&self.processes, &incarnation.made_by)?;
         process.taps().map_err(system("asked for its taps"))
+    }
+}
+
+fn announced_of(machine: &agent::Announced) -> Announced {
+    Announced {
+        address: machine.address,
+        mac: machine.mac.bytes().into(),
+        is_router: machine.is_router,
     }
 }
 

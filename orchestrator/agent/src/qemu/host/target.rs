@@ -23,6 +23,7 @@ impl QemuHost {
         let begun = self.receive(made_by, kept, definition.disks.len()).await;
         if begun.is_err() {
             self.kill_target(made_by).await?;
+            self.port_of_none(kept).await?;
         }
         begun
     }
