@@ -99,6 +99,9 @@ fn of_moves(lines: Lines<Proxy>) -> Lines<Proxy> {
         .at(Method::GET, path::VM, VIEWER_AND_UP, |proxy, request| async move {
             vms::told(&proxy, &request).await
         })
+        .at(Method::GET, path::VM_CUTOVER, VIEWER_AND_UP, |proxy, request| async move {
+            vms::cutover(&proxy, &request).await
+        })
         .at(Method::POST, path::CHANNEL_GRANT, ORCHESTRATOR, |proxy, request| async move {
             channels::grant(&proxy, &request)
         })

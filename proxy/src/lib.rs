@@ -14,7 +14,7 @@
 //!
 //! [`datagram`] leads a UDP session through the same stations. [`worker`] is where all of this
 //! happens: a thread for each core, which shares nothing with the others while bytes pass;
-//! [`watch`] looks after its flows. [`health`] knows which backends are up. [`traffic`] is all
+//! [`watch`] looks after its flows, [`pinned`] keeps those that a move has listed. [`health`] knows which backends are up. [`traffic`] is all
 //! workers together, for those who want something of the flows.
 //!
 //! # The life of the proxy
@@ -45,6 +45,7 @@ mod kernel;
 pub mod leg;
 pub mod listen;
 mod measures;
+pub mod pinned;
 pub mod relay;
 pub mod route;
 pub mod run;

@@ -15,7 +15,7 @@ use daemon::state::{StateError, StateFolder};
 use daemon::telemetry::{Telemetry, TelemetryError};
 use metrics::gauge;
 use placement::{Epoch, VmName};
-use proxy_api::FlowId;
+use proxy_api::{FlowId, Redirect, Vm};
 use rustls::ServerConfig;
 use tokio::sync::Mutex;
 use tunnel::driver::{PeerPlan, Reach};
@@ -188,6 +188,19 @@ impl Proxy {
         Arc::clone(&self.tls)
     }
 
+    /// Tells where a VM runs from now on. Where no hold has listed its flows for the ledger, this does.
+    ///
+    /// # Errors
+    /// See [`VmError`].
+    pub async fn redirect(&self, vm: &VmName, redirect: &Redirect) -> Result<Vm, VmError> {
+        let told = self.vms.redirect(vm, redirect).await?;
+        let epoch = redirect.authority.epoch;
+        self.traffic.list_for(vm, epoch).await;
+        self.traffic.pivot_of(vm, epoch).await;
+        self.traffic.placed(vm, epoch, self.vms.is_away(vm).await);
+        Ok(told)
+    }
+
     /// Has nothing stand any more for a VM that has left. Flows towards it that live are a reason not
     /// to, or, where it is forced, are killed.
     ///
@@ -215,6 +228,7 @@ impl Proxy {
             }
         }
         self.vms.reclaim(vm, release).await?;
+        self.traffic.forget(vm, release);
         Ok(broken_off)
     }
 

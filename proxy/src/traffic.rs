@@ -10,9 +10,10 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
-use placement::{PartName, VmName};
+use placement::{Epoch, PartName, VmName};
 use proxy_api::{
-    BackendAddress, Drained, FLOWS_PER_PAGE_MAX, Flow, FlowId, FlowPage, FlowQuery, RefusedFor,
+    BackendAddress, Drained, FLOWS_PER_PAGE_MAX, Flow, FlowId, FlowPage, FlowQuery, PinnedPage,
+    RefusedFor,
 };
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -21,8 +22,9 @@ use crate::config::Config;
 use crate::health::Checks;
 use crate::leg::Ground;
 use crate::listen::{self, ListenError, Socket};
+use crate::pinned::Seen;
 use crate::service::{Backend, Service, Services, Vip};
-use crate::worker::{Handle, Shared, Word};
+use crate::worker::{Handle, Listing, Shared, Word, unix_ms};
 
 /// Most workers, whatever the machine.
 const WORKERS_MAX: usize = 64;
@@ -172,15 +174,55 @@ impl Traffic {
         None
     }
 
+    /// A move of the VM begins: the flows towards it are listed for the ledger.
+    pub async fn list_for(&self, vm: &VmName, epoch: Epoch) {
+        if self.shared.pinned.begin(vm, epoch, unix_ms()) {
+            let live = self.towards(vm, Listing::Begins).await;
+            self.shared.pinned.list(vm, epoch, &live);
+        }
+    }
+
+    /// The VM runs nowhere just now.
+    pub async fn pivot_of(&self, vm: &VmName, epoch: Epoch) {
+        let live = self.towards(vm, Listing::No).await;
+        self.shared.pinned.pivot(vm, epoch, &live);
+    }
+
+    /// The VM has its place; `left` where it left from here.
+    pub fn placed(&self, vm: &VmName, epoch: Epoch, left: bool) {
+        self.shared.pinned.placed(vm, epoch, left);
+    }
+
+    /// Some of what was noted for one move; none where nothing was.
+    pub async fn noted(
+        &self,
+        vm: &VmName,
+        epoch: Epoch,
+        after: Option<FlowId>,
+    ) -> Option<PinnedPage> {
+        let live = self.towards(vm, Listing::No).await;
+        self.shared.pinned.page(vm, epoch, after, unix_ms(), &live)
+    }
+
+    /// The moves of a VM up to this one are reclaimed.
+    pub fn forget(&self, vm: &VmName, release: Epoch) {
+        self.shared.pinned.forget(vm, release);
+    }
+
     /// The flows that live towards a VM.
     pub async fn flows_of(&self, vm: &VmName) -> Vec<FlowId> {
+        let live = self.towards(vm, Listing::No).await;
+        live.into_iter().map(|seen| seen.flow.id).collect()
+    }
+
+    async fn towards(&self, vm: &VmName, listing: Listing) -> Vec<Seen> {
         let workers = self.workers.lock().await;
         let mut flows = Vec::new();
         for worker in &*workers {
-            let live = asked(worker, |answer| Word::Towards(vm.clone(), answer)).await;
+            let live = asked(worker, |answer| Word::Towards(vm.clone(), listing, answer)).await;
             flows.extend(live.unwrap_or_default());
         }
-        flows.sort_unstable();
+        flows.sort_unstable_by_key(|seen: &Seen| seen.flow.id);
         flows
     }
 

@@ -28,6 +28,7 @@ use crate::datagram::{Census, Mailbox};
 use crate::flow::{Event, Flow, Slab};
 use crate::leg::Ground;
 use crate::listen::Socket;
+use crate::pinned::{Begun, Pinned, Seen};
 use crate::relay::{BUFFER_BYTES, Pipes};
 use crate::service::{Service, Services, Vip};
 use crate::watch::Watch;
@@ -40,6 +41,8 @@ const WORDS_MAX: usize = 64;
 pub struct Shared {
     /// What there is, swapped by a reload.
     pub services: ArcSwap<Services>,
+    /// Flows that moves have listed.
+    pub pinned: Pinned,
     /// How many flows there may be.
     pub capacity: Arc<Capacity>,
     /// Where each live flow is, by the number of its id.
@@ -62,6 +65,7 @@ impl Shared {
     pub fn new(flows_max: u64) -> Shared {
         Shared {
             services: ArcSwap::default(),
+            pinned: Pinned::default(),
             capacity: Arc::new(Capacity::new(flows_max)),
             found: DashMap::new(),
             censuses: DashMap::new(),
@@ -98,12 +102,21 @@ pub enum Word {
     Tell(FlowId, usize, oneshot::Sender<Option<proxy_api::Flow>>),
     /// Tell of one flow of the history.
     Remember(FlowId, oneshot::Sender<Option<proxy_api::Flow>>),
-    /// Name the flows that live towards a VM.
-    Towards(VmName, oneshot::Sender<Vec<FlowId>>),
+    /// Tell of the flows that live towards a VM; where it moves now, list them from here on.
+    Towards(VmName, Listing, oneshot::Sender<Vec<Seen>>),
     /// End one flow that lives at this place; true if it did.
     Kill(FlowId, usize, oneshot::Sender<bool>),
     /// End all flows: the proxy ends.
     BreakOff,
+}
+
+/// Whether flows are listed by a move when they are told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listing {
+    /// The move begins now.
+    Begins,
+    /// They are only looked at.
+    No,
 }
 
 /// A worker's own.
@@ -192,9 +205,14 @@ impl Worker {
         let id = self.shared.next_id();
         let service = (Arc::clone(service), backend);
         service.0.standing.count_opened();
-        let flow = Rc::new(Flow::new(id, ends, service, place, unix_us() / 1_000));
+        let flow = Rc::new(Flow::new(id, ends, service, place, unix_ms()));
         let place = self.flows.borrow_mut().insert(Rc::clone(&flow));
         self.shared.found.insert(id.number, Found { worker: self.index, place });
+        if let Some(vm) = flow.vm()
+            && self.shared.pinned.begun(vm, || flow.told()) == Begun::Listed
+        {
+            flow.list();
+        }
         flow
     }
 
@@ -207,7 +225,11 @@ impl Worker {
         if let Some(reason) = flow.life().reason() {
             flow.service().standing.measures.closed(reason);
         }
-        let told = flow.told();
+        let seen = flow.seen();
+        if let Some(vm) = flow.vm() {
+            self.shared.pinned.ended(vm, &seen);
+        }
+        let told = seen.flow;
         account::log(&told);
         self.history.borrow_mut().push(told);
     }
@@ -233,11 +255,7 @@ impl Worker {
                 let history = self.history.borrow();
                 answer(asker, history.iter().find(|flow| flow.id == id).cloned());
             }
-            Word::Towards(vm, asker) => {
-                let flows = self.flows.borrow();
-                let towards = flows.iter().filter(|flow| flow.vm() == Some(&vm));
-                answer(asker, towards.map(|flow| flow.id()).collect());
-            }
+            Word::Towards(vm, listing, asker) => answer(asker, self.towards(&vm, listing)),
             Word::Kill(id, place, asker) => {
                 let flow = self.at(id, place);
                 if let Some(flow) = &flow {
@@ -329,6 +347,18 @@ impl Worker {
         found.into_iter().map(Known::told).collect()
     }
 
+    fn towards(&self, vm: &VmName, listing: Listing) -> Vec<Seen> {
+        let flows = self.flows.borrow();
+        let towards = flows.iter().filter(|flow| flow.vm() == Some(vm));
+        let look = |flow: &Rc<Flow>| {
+            if listing == Listing::Begins {
+                flow.list();
+            }
+            flow.seen()
+        };
+        towards.map(look).collect()
+    }
+
     fn at(&self, id: FlowId, place: usize) -> Option<Rc<Flow>> {
         let flows = self.flows.borrow();
         flows.get(place).filter(|flow| flow.id() == id).cloned()
@@ -359,6 +389,11 @@ impl Known<'_> {
             Known::Ended(flow) => flow.clone(),
         }
     }
+}
+
+/// Now, in milliseconds since 1970.
+pub(crate) fn unix_ms() -> u64 {
+    unix_us() / 1_000
 }
 
 fn unix_us() -> u64 {

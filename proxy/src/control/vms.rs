@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use daemon::control::{Answer, Refusal, Reply, Request, StatusCode};
-use placement::VmName;
+use placement::{Epoch, VmName};
 use proxy_api::{Claim, Claimed, OfMove, Reclaim, Reclaimed, Redirect, Stage};
 
 use super::channels::refused_epoch;
@@ -53,7 +53,7 @@ pub(super) async fn redirect(proxy: Arc<Proxy>, request: Request) -> Answer {
     let redirect: Redirect = request.json()?;
     let (authority, to) = (redirect.authority.clone(), redirect.placement.site.clone());
     let of = vm.clone();
-    let told = whole(async move { proxy.vms().redirect(&of, &redirect).await }).await?;
+    let told = whole(async move { proxy.redirect(&of, &redirect).await }).await?;
     tracing::info!(caller = %request.caller(), %vm, %authority, %to, "redirected");
     Reply::json(&told)
 }
@@ -76,6 +76,21 @@ pub(super) async fn told(proxy: &Proxy, request: &Request) -> Answer {
             let message = format!("nothing is known of vm '{vm}' here");
             let remedy = "see `GET /v1/vms` for those that are known";
             Err(Refusal::new(StatusCode::NOT_FOUND, "unknown_vm", message, remedy))
+        }
+    }
+}
+
+pub(super) async fn cutover(proxy: &Proxy, request: &Request) -> Answer {
+    let (vm, epoch): (VmName, u64) = (request.param("vm")?, request.param("epoch")?);
+    let epoch = Epoch::new(epoch);
+    let [after] = request.query(["after"])?;
+    let after = after.map(|after| after.parse()).transpose()?;
+    match proxy.traffic().noted(&vm, epoch, after).await {
+        Some(page) => Reply::json(&page),
+        None => {
+            let message = format!("of move {epoch} of vm '{vm}', no flow was noted here");
+            let remedy = "ask after its hold and before its reclaim, at a proxy that served it";
+            Err(Refusal::new(StatusCode::NOT_FOUND, "not_noted", message, remedy))
         }
     }
 }

@@ -27,6 +27,7 @@ pub use slab::Slab;
 
 use crate::admit::Place;
 use crate::kernel;
+use crate::pinned::Seen;
 use crate::service::{Backend, Service, Target};
 
 /// Both connections of a flow.
@@ -284,6 +285,28 @@ impl Flow {
         {
             target.leave();
         }
+    }
+
+    /// A move lists it: what is owed from now on counts by itself too.
+    pub fn list(&self) {
+        let now = Instant::now();
+        if let Some(ends) = self.ends.borrow().as_ref() {
+            self.weigh(ends, now);
+        }
+        for owing in &self.owing {
+            let mut owed = owing.get();
+            owed.list(now);
+            owing.set(owed);
+        }
+    }
+
+    /// As a move's list has it.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        let (flow, now) = (self.told(), Instant::now());
+        let stalls = self.owing.each_ref().map(|owing| owing.get().longest_since_listing(now));
+        let stall = stalls.into_iter().max().unwrap_or_default();
+        Seen { flow, stall_us: u64::try_from(stall.as_micros()).unwrap_or(u64::MAX) }
     }
 
     /// As it is told.

@@ -24,9 +24,31 @@ pub struct Owing {
     acknowledged: u64,
     owed: u64,
     longest: Duration,
+    listed: Option<Listed>,
+}
+
+/// What counts since a move has listed the flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Listed {
+    at: Instant,
+    longest: Duration,
 }
 
 impl Owing {
+    /// From now on, times that reach beyond this moment count by themselves too.
+    pub fn list(&mut self, now: Instant) {
+        self.listed = Some(Listed { at: now, longest: Duration::ZERO });
+    }
+
+    /// Longest of those times so far, a present one included.
+    #[must_use]
+    pub fn longest_since_listing(self, now: Instant) -> Duration {
+        let Some(listed) = self.listed else { return Duration::ZERO };
+        let present =
+            self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        listed.longest.max(present)
+    }
+
     /// Bytes were taken for the receiver.
     pub fn taken(&mut self, now: Instant) {
         self.since.get_or_insert(now);
@@ -40,7 +62,7 @@ impl Owing {
             self.acknowledged = look.acknowledged;
             // Between two looks only the last acknowledgement shows: a stall is over by then.
             let at = now.checked_sub(look.last_ack_ago).unwrap_or(since).max(since);
-            self.longest = self.longest.max(at - since);
+            self.lasted(since, at);
             self.since = Some(at);
         }
         if look.owed == 0 {
@@ -51,8 +73,19 @@ impl Owing {
 
     /// The flow is over: what is owed now will be owed no longer.
     pub fn closed(&mut self, now: Instant) {
-        self.longest = self.longest(now);
-        self.since = None;
+        if let Some(since) = self.since.take() {
+            self.lasted(since, now);
+        }
+    }
+
+    fn lasted(&mut self, since: Instant, until: Instant) {
+        let time = until.saturating_duration_since(since);
+        self.longest = self.longest.max(time);
+        if let Some(listed) = &mut self.listed
+            && until > listed.at
+        {
+            listed.longest = listed.longest.max(time);
+        }
     }
 
     /// Since when bytes are owed without an acknowledgement.
@@ -110,6 +143,26 @@ mod tests {
         assert_eq!(owing.longest(start + 750 * MS), 300 * MS);
         owing.closed(start + 750 * MS);
         assert_eq!(owing.longest(start + 9_000 * MS), 300 * MS);
+    }
+
+    #[test]
+    fn times_that_were_over_before_the_listing_do_not_count_since_then() {
+        let start = Instant::now();
+        let mut owing = Owing::default();
+        owing.taken(start);
+        assert!(owing.looked(look(5, 1, Duration::ZERO), start + 90 * MS));
+        owing.list(start + 100 * MS);
+        assert_eq!(owing.longest_since_listing(start + 110 * MS), 20 * MS);
+        // It had begun 10 ms before, and lasted 60.
+        assert!(!owing.looked(look(0, 2, Duration::ZERO), start + 150 * MS));
+        assert_eq!(owing.longest_since_listing(start + 900 * MS), 60 * MS);
+        assert_eq!(owing.longest(start + 900 * MS), 90 * MS);
+        // An acknowledgement of before the listing, seen after it.
+        let mut owing = Owing::default();
+        owing.taken(start);
+        owing.list(start + 100 * MS);
+        assert!(!owing.looked(look(0, 1, 70 * MS), start + 150 * MS));
+        assert_eq!(owing.longest_since_listing(start + 900 * MS), Duration::ZERO);
     }
 
     #[test]

@@ -2,5 +2,6 @@
 //! proxies and the tunnel between them.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+mod calls;
 mod leg;
 mod proxies;
