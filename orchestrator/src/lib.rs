@@ -1,6 +1,7 @@
 //! `causeway`: the operator's command line, the service behind it, and the agent.
 //!
-//! So far: [`pki`], which makes the certificates that all parts know each other by, and `causeway
-//! agent`, which is the crate `agent`.
+//! [`migration`] is the move of a VM, from its plan to its end; [`pki`] makes the certificates that all
+//! parts know each other by; `causeway agent` is the crate `agent`.
 
+pub mod migration;
 pub mod pki;

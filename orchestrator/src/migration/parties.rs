@@ -1,0 +1,200 @@
+//! Whom a move talks to: the agents at both ends, and their proxies.
+
+use std::collections::BTreeMap;
+
+use hypervisor::{Call, CallTrouble, Client, Dial, Hypervisor, Line, QemuAgent};
+use orchestrator_api::{CallError, Connection, Place};
+use placement::{Authority, End, PartName, SiteName, VmName};
+use proxy_api::{Claim, GrantChannel, OfMove, Tunnel};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// How long a proxy may take to answer: it writes a small file, and no more.
+pub const PROXY_CALL_MAX: Duration = Duration::from_secs(10);
+
+/// Everybody that moves can talk to.
+pub trait Parties: Send + Sync {
+    /// A hypervisor's host.
+    type Agent: Hypervisor;
+    /// A proxy.
+    type Proxy: ProxyPort;
+
+    /// The agent at this end; none where it is not known.
+    fn agent(&self, end: &End) -> Option<&Self::Agent>;
+
+    /// The proxy of this end.
+    fn proxy(&self, end: &End) -> Option<&Self::Proxy>;
+}
+
+/// What a move asks of a proxy. Every call may be repeated.
+pub trait ProxyPort: Send + Sync {
+    /// Takes the VM for one move.
+    fn claim(
+        &self,
+        vm: &VmName,
+        claim: &Claim,
+    ) -> impl Future<Output = Result<(), CallTrouble>> + Send;
+
+    /// The move is over: its channels end.
+    fn give_back(
+        &self,
+        vm: &VmName,
+        authority: &Authority,
+    ) -> impl Future<Output = Result<(), CallTrouble>> + Send;
+
+    /// Lets hypervisors use a channel.
+    fn grant(
+        &self,
+        vm: &VmName,
+        channel: &PartName,
+        grant: &GrantChannel,
+    ) -> impl Future<Output = Result<(), CallTrouble>> + Send;
+
+    /// Lets them no more.
+    fn revoke(
+        &self,
+        vm: &VmName,
+        channel: &PartName,
+        grant: &GrantChannel,
+    ) -> impl Future<Output = Result<(), CallTrouble>> + Send;
+
+    /// Its end of the tunnel.
+    fn tunnel(&self) -> impl Future<Output = Result<Tunnel, CallTrouble>> + Send;
+}
+
+/// Parties that are dialled.
+#[derive(Debug)]
+pub struct Dialled<D> {
+    agents: BTreeMap<Place, QemuAgent<D>>,
+    proxies: BTreeMap<(SiteName, PartName), DialledProxy<D>>,
+}
+
+impl<D: Dial> Dialled<D> {
+    /// Nobody yet.
+    #[must_use]
+    pub fn nobody() -> Dialled<D> {
+        Dialled { agents: BTreeMap::new(), proxies: BTreeMap::new() }
+    }
+
+    /// And this agent.
+    pub fn add_agent(&mut self, at: Place, dial: D) {
+        self.agents.insert(at, QemuAgent::new(dial));
+    }
+
+    /// And this proxy.
+    pub fn add_proxy(&mut self, site: SiteName, name: PartName, dial: D) {
+        self.proxies.insert((site, name), DialledProxy(Line::new(dial)));
+    }
+
+    /// One agent.
+    #[must_use]
+    pub fn agent_at(&self, place: &Place) -> Option<&QemuAgent<D>> {
+        self.agents.get(place)
+    }
+
+    /// Every agent.
+    pub fn agents(&self) -> impl Iterator<Item = (&Place, &QemuAgent<D>)> {
+        self.agents.iter()
+    }
+}
+
+impl<D: Dial> Parties for Dialled<D> {
+    type Agent = QemuAgent<D>;
+    type Proxy = DialledProxy<D>;
+
+    fn agent(&self, end: &End) -> Option<&QemuAgent<D>> {
+        self.agents.get(&Place::from(end))
+    }
+
+    fn proxy(&self, end: &End) -> Option<&DialledProxy<D>> {
+        self.proxies.get(&(end.site.clone(), end.proxy.clone()))
+    }
+}
+
+/// A proxy that is dialled.
+#[derive(Debug)]
+pub struct DialledProxy<D>(Line<D, ProxyClient>);
+
+impl<D: Dial> ProxyPort for DialledProxy<D> {
+    async fn claim(&self, vm: &VmName, claim: &Claim) -> Result<(), CallTrouble> {
+        self.0.call(&Asked::Claim(vm, claim)).await.map(drop)
+    }
+
+    async fn give_back(&self, vm: &VmName, authority: &Authority) -> Result<(), CallTrouble> {
+        let of = OfMove { authority: authority.clone() };
+        self.0.call(&Asked::GiveBack(vm, &of)).await.map(drop)
+    }
+
+    async fn grant(
+        &self,
+        vm: &VmName,
+        channel: &PartName,
+        grant: &GrantChannel,
+    ) -> Result<(), CallTrouble> {
+        self.0.call(&Asked::Grant(vm, channel, grant)).await.map(drop)
+    }
+
+    async fn revoke(
+        &self,
+        vm: &VmName,
+        channel: &PartName,
+        grant: &GrantChannel,
+    ) -> Result<(), CallTrouble> {
+        self.0.call(&Asked::Revoke(vm, channel, grant)).await.map(drop)
+    }
+
+    async fn tunnel(&self) -> Result<Tunnel, CallTrouble> {
+        self.0.call(&AskedTunnel).await
+    }
+}
+
+/// The proxy's client, on a line.
+#[derive(Debug)]
+pub struct ProxyClient(proxy_api::Client);
+
+impl Client for ProxyClient {
+    async fn over<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        stream: S,
+    ) -> Result<(ProxyClient, Connection<S>), CallError> {
+        let (client, connection) = proxy_api::Client::over(stream).await?;
+        Ok((ProxyClient(client), connection))
+    }
+}
+
+/// A call whose answer says no more than that it was done.
+enum Asked<'a> {
+    Claim(&'a VmName, &'a Claim),
+    GiveBack(&'a VmName, &'a OfMove),
+    Grant(&'a VmName, &'a PartName, &'a GrantChannel),
+    Revoke(&'a VmName, &'a PartName, &'a GrantChannel),
+}
+
+impl Call<ProxyClient> for Asked<'_> {
+    type Answer = ();
+    const BOUND: Duration = PROXY_CALL_MAX;
+
+    async fn make(&self, client: &mut ProxyClient) -> Result<(), CallError> {
+        let client = &mut client.0;
+        match *self {
+            Asked::Claim(vm, claim) => client.claim(vm, claim).await.map(drop),
+            Asked::GiveBack(vm, of) => client.give_back(vm, of).await.map(drop),
+            Asked::Grant(vm, channel, grant) => {
+                client.grant_channel(vm, channel, grant).await.map(drop)
+            }
+            Asked::Revoke(vm, channel, grant) => {
+                client.revoke_channel(vm, channel, grant).await.map(drop)
+            }
+        }
+    }
+}
+
+struct AskedTunnel;
+
+impl Call<ProxyClient> for AskedTunnel {
+    type Answer = Tunnel;
+    const BOUND: Duration = PROXY_CALL_MAX;
+
+    async fn make(&self, client: &mut ProxyClient) -> Result<Tunnel, CallError> {
+        client.0.tunnel().await
+    }
+}

@@ -1,0 +1,28 @@
+//! The rooms of a move, in the order in which it goes through them.
+
+mod arm;
+mod channels;
+mod check;
+mod claim;
+mod copying;
+mod forget;
+mod give_back;
+mod hold;
+mod memory;
+mod mirror;
+mod release;
+mod reserve;
+mod start;
+
+pub(super) use arm::Arm;
+pub(super) use channels::Channels;
+pub(super) use check::Check;
+pub(super) use claim::Claim;
+pub(super) use forget::Forget;
+pub(super) use give_back::GiveBack;
+pub(super) use hold::Hold;
+pub(super) use memory::Memory;
+pub(super) use mirror::Mirror;
+pub(super) use release::Release;
+pub(super) use reserve::Reserve;
+pub(super) use start::Start;
