@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use crate::netlink::Netlink;
-use crate::{Mac, clone_device};
+use crate::{Mac, VmTag, clone_device};
 
 /// Frames that may wait for the VM: what arrives while it is stopped must not be dropped before it
 /// can be read and shipped.
@@ -62,15 +62,29 @@ pub struct OpenTap {
 }
 
 impl OpenTap {
-    /// Makes one on `bridge`; `alias` tells people whose it is.
+    /// Makes one on `bridge` for a card of this VM, by a name that no other VM's tap ever has: a kernel
+    /// keeps packet rules beyond the interface that they are for, and has them act on the next one of
+    /// the same name. `alias` tells people whose it is.
+    ///
+    /// # Errors
+    /// See [`TapError`]; nothing is left then.
+    pub fn of(vm: &VmTag, bridge: &str, alias: &str) -> Result<OpenTap, TapError> {
+        OpenTap::called(&format!("cwt{:08x}%d", vm.number()), bridge, alias)
+    }
+
+    /// Makes one on `bridge`, by any name; `alias` tells people whose it is.
     ///
     /// # Errors
     /// See [`TapError`]; nothing is left then.
     pub fn on(bridge: &str, alias: &str) -> Result<OpenTap, TapError> {
+        OpenTap::called(PATTERN, bridge, alias)
+    }
+
+    fn called(pattern: &str, bridge: &str, alias: &str) -> Result<OpenTap, TapError> {
         let netlink = Netlink::open().map_err(TapError::Make)?;
         let no_bridge = |source| TapError::NoBridge { bridge: bridge.to_owned(), source };
         let bridge_index = netlink.index(bridge).map_err(no_bridge)?;
-        let (descriptor, name) = clone_device::open_tap(PATTERN).map_err(TapError::Make)?;
+        let (descriptor, name) = clone_device::open_tap(pattern).map_err(TapError::Make)?;
         let join = || {
             let index = netlink.index(&name)?;
             netlink.name_for_people(index, alias)?;

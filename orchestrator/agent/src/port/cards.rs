@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use daemon::identity::Credentials;
-use network::{Guest, Mac, NetworkError, Port, VmTag};
+use network::{Guest, Mac, Port, VmTag};
 use orchestrator_api::VmDefinition;
 use placement::{Identity, PartName, Role, VmName};
 
@@ -84,11 +84,11 @@ impl Card {
 }
 
 /// Each card's tables have a name of their own; the first card's is the VM's.
-fn tag(vm: &VmName, card: usize) -> Result<VmTag, NetworkError> {
-    match card {
-        0 => vm.as_str().parse(),
-        card => format!("{vm}--{card}").parse(),
-    }
+pub(crate) fn tag(vm: &VmName, card: usize) -> Result<VmTag, PortError> {
+    Ok(match card {
+        0 => vm.as_str().parse()?,
+        card => format!("{vm}--{card}").parse()?,
+    })
 }
 
 fn is_link_local(ip: &IpAddr) -> bool {

@@ -38,7 +38,7 @@ use crate::own_proxy::ProxyError;
 use cards::{Card, distinct};
 use leftovers::Leaving;
 
-pub(crate) use cards::Proxies;
+pub(crate) use cards::{Proxies, tag};
 pub use error::PortError;
 pub(crate) use standing::{STANDING_VERSION, Standing};
 

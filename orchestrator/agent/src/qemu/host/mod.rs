@@ -20,7 +20,7 @@ use crate::config::{Accelerator, Config};
 use crate::copy::{self, Copy, CopyError, no_arguments};
 use crate::executor::{Host, Kept};
 use crate::folders::{Kind, Monitor as Which, ProcessFolder};
-use crate::port::{For, VmPort};
+use crate::port::{self, For, VmPort};
 pub use error::HostError;
 
 /// Memory of a multiple of this much is corrupted by moves under TCG in QEMU 7.2.
@@ -213,7 +213,7 @@ impl QemuHost {
             let network = config.network(&card.network);
             let network = network.ok_or_else(|| HostError::NoNetwork(card.network.to_string()))?;
             let alias = format!("causeway {} card {index} epoch {}", self.vm, made_by.epoch);
-            let tap = OpenTap::on(&network.bridge, &alias)?;
+            let tap = OpenTap::of(&port::tag(&self.vm, index)?, &network.bridge, &alias)?;
             names.push(tap.name().to_owned());
             taps.push(tap.into_descriptor());
         }
