@@ -12,6 +12,8 @@
 
 mod dial;
 mod line;
+#[cfg(feature = "model")]
+pub mod model;
 mod port;
 pub mod qemu;
 mod trouble;
