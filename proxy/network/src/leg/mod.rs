@@ -29,6 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::clone_device;
 use crate::namespace::Namespace;
@@ -39,6 +40,8 @@ use crate::{Mac, NetworkError, Tuple, VmTag};
 
 /// The TUN's name, in the namespace of ours.
 pub const TUN: &str = "causeway";
+/// How long a leg is waited for that has just been brought up.
+const ACTIVE_MAX: Duration = Duration::from_secs(2);
 /// Packets that may wait for the tunnel's end: fewer lost some at the beginning of a hold.
 const TUN_QUEUE_LENGTH: u32 = 10_000;
 /// A loose reverse path check would drop what comes in by an interface without an IPv4 address.
@@ -95,6 +98,9 @@ impl Leg {
         let tun = open_tun(&netlink, taken.mtu)?;
         settings::apply(&plan.interface, TUN)?;
         take::settle(&netlink, plan, &taken)?;
+        // One that does not carry yet is a leg all the same: its cable may come later.
+        let both = [plan.interface.as_str(), TUN];
+        netlink.wait_until_active(&both, ACTIVE_MAX).map_err(failed("look at the leg beside"))?;
         let link = netlink.index(&plan.interface).map_err(failed("find the leg beside"))?;
         let addresses = netlink.addresses(link).map_err(failed("read the addresses beside"))?;
         let ground = Ground {

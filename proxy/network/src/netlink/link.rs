@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 
@@ -18,6 +20,7 @@ const IFF_UP: u32 = 1;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_QDISC: u16 = 6;
 const IFLA_MASTER: u16 = 10;
 const IFLA_TXQLEN: u16 = 13;
 const IFLA_LINKINFO: u16 = 18;
@@ -35,6 +38,8 @@ const IFLA_BRPORT_MCAST_FLOOD: u16 = 27;
 const IFLA_BRPORT_BCAST_FLOOD: u16 = 30;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const ADDR_GEN_NONE: u8 = 1;
+/// Between two looks at whether an interface is active; it takes some milliseconds.
+const LOOK_INTERVAL: Duration = Duration::from_micros(500);
 /// `struct ifinfomsg`.
 const BODY_BYTES: usize = 16;
 
@@ -49,6 +54,9 @@ pub(crate) struct Link {
     /// The bridge that it is a port of.
     pub(crate) master: Option<u32>,
     pub(crate) is_up: bool,
+    /// Frames that are sent by it now are not dropped: that begins a moment after it is brought up,
+    /// when the kernel has noticed that its other end is there.
+    pub(crate) is_active: bool,
 }
 
 impl Netlink {
@@ -126,6 +134,23 @@ impl Netlink {
         self.ask(change(link, Some(true)))
     }
 
+    /// Waits until these interfaces send what they are given: until then the kernel drops it. True if
+    /// they do so within `bound`.
+    pub(crate) fn wait_until_active(&self, names: &[&str], bound: Duration) -> io::Result<bool> {
+        let until = Instant::now() + bound;
+        loop {
+            let links = self.links()?;
+            let is_active = |name: &&str| links.iter().any(|l| l.name == **name && l.is_active);
+            if names.iter().all(is_active) {
+                return Ok(true);
+            }
+            if Instant::now() >= until {
+                return Ok(false);
+            }
+            thread::sleep(LOOK_INTERVAL);
+        }
+    }
+
     /// Into another namespace; its addresses and routes are gone then.
     pub(crate) fn move_to(&self, link: u32, namespace: BorrowedFd<'_>) -> io::Result<()> {
         let descriptor = namespace.as_raw_fd().cast_unsigned();
@@ -163,5 +188,6 @@ fn read(bytes: &[u8]) -> Option<Link> {
         mtu: value(IFLA_MTU).and_then(number_of)?,
         master: value(IFLA_MASTER).and_then(number_of),
         is_up: number_at(bytes, 8)? & IFF_UP != 0,
+        is_active: value(IFLA_QDISC).map(text_of).is_some_and(|qdisc| qdisc != "noop"),
     })
 }

@@ -93,6 +93,15 @@ impl Port {
         self.nft.load(&format!("the rules at the port of {}", self.vm), &text)
     }
 
+    /// Makes the pair that the turn-round needs, with no rule at it: for the time before a hold, which
+    /// would else wait until the new pair carries.
+    ///
+    /// # Errors
+    /// See [`NetworkError`].
+    pub fn make_turn(&self) -> Result<(), NetworkError> {
+        turn::make(&open()?, &self.vm, &self.bridge)
+    }
+
     /// Takes the pair away that the turn-round needs; for when it has not been wanted for a moment:
     /// what is just on its way through the pair would be lost.
     ///

@@ -5,10 +5,13 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::netlink::{Link, Netlink};
 use crate::{NetworkError, VmTag};
 
+/// How long a new pair may take until it carries; the kernel tells so a few milliseconds late.
+const ACTIVE_MAX: Duration = Duration::from_secs(5);
 /// How people know them.
 const ALIAS: &str = "causeway turns round for ";
 
@@ -49,7 +52,12 @@ pub(super) fn make(netlink: &Netlink, vm: &VmTag, bridge: &str) -> Result<(), Ne
         }
         Ok(())
     };
-    set().map_err(failed())
+    set().map_err(failed())?;
+    let pair = [names.apart.as_str(), names.on_bridge.as_str()];
+    match netlink.wait_until_active(&pair, ACTIVE_MAX).map_err(failed())? {
+        true => Ok(()),
+        false => Err(failed()(ErrorKind::TimedOut.into())),
+    }
 }
 
 /// It may be gone already.
