@@ -176,7 +176,7 @@ impl Mailbox {
         let flow = &session.flow;
         let mut idle = flow.service().config.idle_timeout.map(Idle::new);
         let expired = poll_fn(|context| match &mut idle {
-            Some(idle) => idle.poll(context, flow),
+            Some(idle) => idle.poll(context, flow, &worker.shared.held),
             None => std::task::Poll::Pending,
         });
         let event = tokio::select! {

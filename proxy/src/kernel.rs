@@ -1,10 +1,12 @@
-//! What the kernel knows about a socket and no safe crate asks it for.
-#![allow(unsafe_code, reason = "socket options and requests that rustix does not have")]
+//! What is asked of the kernel about a descriptor, and no crate has a safe form for.
+#![allow(unsafe_code, reason = "requests that rustix does not have, and watching by tokio")]
 
 use std::io;
 use std::mem::{offset_of, size_of};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
 
 /// A TCP connection as the kernel sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +120,16 @@ pub(crate) fn bind_without_port(socket: &impl AsFd) -> io::Result<()> {
         )
     };
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has the runtime watch a descriptor that does not block. Must be called within a tokio runtime.
+///
+/// # Errors
+/// The system has no event queue for it.
+pub(crate) fn watched(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is an open descriptor, and gives out the same one until it is dropped, which
+    // AsyncFd does after it has ended the watch.
+    unsafe { AsyncFd::register(descriptor) }.map_err(io::Error::from)
 }
 
 #[cfg(test)]

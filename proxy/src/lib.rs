@@ -14,7 +14,8 @@
 //!
 //! [`datagram`] leads a UDP session through the same stations. [`worker`] is where all of this
 //! happens: a thread for each core, which shares nothing with the others while bytes pass;
-//! [`watch`] looks after its flows, [`pinned`] keeps those that a move has listed. [`health`] knows which backends are up. [`traffic`] is all
+//! [`watch`] looks after its flows, [`pinned`] keeps those that a move has listed. [`health`] knows which backends are up, [`held`] which
+//! VMs cannot answer just now. [`traffic`] is all
 //! workers together, for those who want something of the flows.
 //!
 //! # The life of the proxy
@@ -22,7 +23,8 @@
 //! 1. [`config`]: the file, written and checked; [`check`] tells what was understood and stops there;
 //! 2. [`running`]: the snapshot that the proxy runs on, and how a reload swaps it whole or not at
 //!    all, the services in [`service`] and the sockets in [`listen`] included;
-//! 3. [`leg`]: the interface on the application subnet, where backends and VMs are;
+//! 3. [`leg`]: the interface on the application subnet, where backends and VMs are, and [`tun`]
+//!    beside it;
 //! 4. [`inter_site`]: this site's end of the tunnel, whose channels are granted move by move;
 //!    [`epochs`], by which it knows old moves from new ones; [`vms`], what is told of those that
 //!    move, and what stands for them;
@@ -40,6 +42,7 @@ pub mod dial;
 pub mod epochs;
 pub mod flow;
 pub mod health;
+pub mod held;
 pub mod inter_site;
 mod kernel;
 pub mod leg;
@@ -52,6 +55,7 @@ pub mod run;
 pub mod running;
 pub mod service;
 pub mod traffic;
+pub mod tun;
 pub mod vms;
 pub mod watch;
 pub mod worker;

@@ -10,12 +10,14 @@ use daemon::shutdown::Wish;
 use daemon::telemetry::Telemetry;
 use network::NetworkError;
 use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::task::JoinSet;
 
 use crate::control;
 use crate::leg::Leg;
 use crate::listen::ListenError;
 use crate::running::{Loaded, Proxy, StartError};
 use crate::traffic::Traffic;
+use crate::tun::Tun;
 
 /// Descriptors that are no flow's: listeners, pipes, control connections, the log.
 const DESCRIPTORS_BESIDE: u64 = 4_096;
@@ -35,6 +37,9 @@ pub enum RunError {
     /// The leg cannot be set up.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// The TUN beside the leg cannot be read.
+    #[error("the TUN cannot be watched; raise the limit of open files")]
+    Tun(#[source] io::Error),
     /// What it remembers, or its end of the tunnel, cannot be used.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -52,7 +57,13 @@ pub async fn run(path: PathBuf, loaded: Loaded, telemetry: Telemetry) -> Result<
         Some(network) => Some(Leg::up(network, &basics.state_folder)?),
         None => None,
     };
-    let (leg, _tun) = leg.unzip();
+    let (leg, tun) = leg.unzip();
+    let tun = tun.map(Tun::over).transpose().map_err(RunError::Tun)?;
+    // Ends with the proxy.
+    let mut packets = JoinSet::new();
+    if let Some(tun) = tun {
+        packets.spawn(async move { tun.drop_all().await });
+    }
     let traffic = Traffic::start(leg.as_ref().map(Leg::ground).unwrap_or_default())?;
     let prepared = traffic.prepare(&loaded.config).await?;
     let proxy = Arc::new(Proxy::start(path, loaded, telemetry, (traffic, leg), state).await?);

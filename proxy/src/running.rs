@@ -136,7 +136,7 @@ impl Proxy {
         let papers = Arc::clone(&credentials);
         let inter_site = InterSite::start(config, own, papers, epochs.clone()).await?;
         let inter_site = Arc::new(inter_site);
-        let vms = Vms::start(own, epochs, &inter_site, traffic.checks(), leg, state)?;
+        let vms = Vms::start(own, epochs, &inter_site, traffic.held(), leg, state)?;
         let snapshot = Snapshot { generation: 1, loaded };
         tell(&snapshot);
         Ok(Proxy {

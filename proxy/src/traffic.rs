@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::config::Config;
 use crate::health::Checks;
+use crate::held::Held;
 use crate::leg::Ground;
 use crate::listen::{self, ListenError, Socket};
 use crate::pinned::Seen;
@@ -39,7 +40,7 @@ const BREAK_OFF_MS_MAX: u64 = 1_000;
 #[derive(Debug)]
 pub struct Traffic {
     shared: Arc<Shared>,
-    checks: Arc<Checks>,
+    checks: Checks,
     ground: Ground,
     /// Empty once the proxy has ended.
     workers: Mutex<Vec<Handle>>,
@@ -65,14 +66,14 @@ impl Traffic {
         let workers = (0..cores.min(WORKERS_MAX))
             .map(|index| Handle::start(index, &shared, &ground))
             .collect::<io::Result<Vec<Handle>>>()?;
-        let checks = Arc::new(Checks::of(ground.clone()));
+        let checks = Checks::of(ground.clone(), Arc::clone(&shared.held));
         Ok(Traffic { shared, checks, ground, workers: Mutex::new(workers) })
     }
 
-    /// The checks of backends.
+    /// VMs that cannot answer at the moment.
     #[must_use]
-    pub fn checks(&self) -> &Arc<Checks> {
-        &self.checks
+    pub fn held(&self) -> &Arc<Held> {
+        &self.shared.held
     }
 
     /// Makes everything ready that `config` needs.

@@ -26,6 +26,7 @@ use crate::account::{self, History};
 use crate::admit::{Capacity, Place};
 use crate::datagram::{Census, Mailbox};
 use crate::flow::{Event, Flow, Slab};
+use crate::held::Held;
 use crate::leg::Ground;
 use crate::listen::Socket;
 use crate::pinned::{Begun, Pinned, Seen};
@@ -41,6 +42,8 @@ const WORDS_MAX: usize = 64;
 pub struct Shared {
     /// What there is, swapped by a reload.
     pub services: ArcSwap<Services>,
+    /// VMs that cannot answer at the moment.
+    pub held: Arc<Held>,
     /// Flows that moves have listed.
     pub pinned: Pinned,
     /// How many flows there may be.
@@ -65,6 +68,7 @@ impl Shared {
     pub fn new(flows_max: u64) -> Shared {
         Shared {
             services: ArcSwap::default(),
+            held: Arc::default(),
             pinned: Pinned::default(),
             capacity: Arc::new(Capacity::new(flows_max)),
             found: DashMap::new(),

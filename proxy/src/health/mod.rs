@@ -1,14 +1,14 @@
 //! Whether backends take connections: a TCP connection to each of their addresses, now and then.
 //!
 //! Checks begin before the first client is let in, so that health is known before the first
-//! connection. What is unknown counts as up. While a VM is held for a move it cannot answer, and
-//! that says nothing about it: [`Checks::stand_still`] has its checks count nothing meanwhile.
+//! connection. What is unknown counts as up. While a VM cannot answer ([`Held`]), its checks count
+//! nothing.
 
 mod tally;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::gauge;
@@ -22,6 +22,7 @@ use self::tally::Tally;
 use crate::config::{HealthConfig, ServiceConfig};
 use crate::dial;
 use crate::flow::break_off;
+use crate::held::Held;
 use crate::leg::Ground;
 use crate::service::{Backend, Service, Services, Target};
 
@@ -62,25 +63,12 @@ impl Drop for Check {
     }
 }
 
-/// VMs whose checks stand still.
-#[derive(Debug, Default)]
-struct Held(Mutex<HashSet<VmName>>);
-
-impl Held {
-    fn vms(&self) -> MutexGuard<'_, HashSet<VmName>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn has(&self, vm: Option<&VmName>) -> bool {
-        vm.is_some_and(|vm| self.vms().contains(vm))
-    }
-}
-
 impl Checks {
-    /// No checks yet; backends will be reached from `ground`.
+    /// No checks yet; backends will be reached from `ground`, and those of VMs that are `held` count
+    /// nothing.
     #[must_use]
-    pub fn of(ground: Ground) -> Checks {
-        Checks { ground, ..Checks::default() }
+    pub fn of(ground: Ground, held: Arc<Held>) -> Checks {
+        Checks { ground, held, running: Mutex::default() }
     }
 
     /// Checks what `services` want checked and nothing else. What is checked in the same way as
@@ -126,16 +114,6 @@ impl Checks {
         if timeout(bound, all).await.is_err() {
             tracing::warn!("not every backend was checked yet; those count as up");
         }
-    }
-
-    /// Has checks of this VM's backends count nothing, until [`Checks::go_on`].
-    pub fn stand_still(&self, vm: &VmName) {
-        self.held.vms().insert(vm.clone());
-    }
-
-    /// Ends [`Checks::stand_still`]. What was known before it is still known.
-    pub fn go_on(&self, vm: &VmName) {
-        self.held.vms().remove(vm);
     }
 
     fn begin(
@@ -332,13 +310,13 @@ mod tests {
         checks.follow(&services);
         checks.first(Duration::from_secs(30)).await;
         let (held, other) = ("held".parse().unwrap(), "other".parse().unwrap());
-        checks.stand_still(&held);
-        checks.stand_still(&other);
+        checks.held.stand_still(&held);
+        checks.held.stand_still(&other);
         drop(listener);
         // Ten times the interval: without the hold one bad check would do.
         sleep(Duration::from_millis(100)).await;
         assert_eq!(health(&services), Health::Up);
-        checks.go_on(&held);
+        checks.held.go_on(&held);
         until(|| health(&services) == Health::Down).await;
     }
 

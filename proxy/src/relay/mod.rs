@@ -24,6 +24,7 @@ pub use way::BUFFER_BYTES;
 
 use self::way::Carrier;
 use crate::flow::{Ends, Event, Flow};
+use crate::held::Held;
 use crate::worker::Worker;
 
 /// Carries the flow until it is over; gives the event that ends it, which is the last end where it
@@ -70,7 +71,7 @@ impl Relay<'_> {
             return Poll::Ready(Event::Ended { from: Side::Client });
         }
         match &mut self.idle {
-            Some(idle) => idle.poll(context, self.flow),
+            Some(idle) => idle.poll(context, self.flow, &self.worker.shared.held),
             None => Poll::Pending,
         }
     }
@@ -88,10 +89,19 @@ impl Idle {
         Idle { allowed, timer: Box::pin(sleep_until(Instant::now() + allowed)) }
     }
 
-    pub(crate) fn poll(&mut self, context: &mut Context<'_>, flow: &Flow) -> Poll<Event> {
+    pub(crate) fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        flow: &Flow,
+        held: &Held,
+    ) -> Poll<Event> {
         while self.timer.as_mut().poll(context).is_ready() {
-            let due = Instant::from_std(flow.last_sign()) + self.allowed;
-            if due <= Instant::now() {
+            let now = Instant::now();
+            // Who cannot answer is not silent.
+            let held = held.last(flow.vm(), now.into_std());
+            let sign = held.map_or(flow.last_sign(), |held| held.max(flow.last_sign()));
+            let due = Instant::from_std(sign) + self.allowed;
+            if due <= now {
                 return Poll::Ready(Event::Expired);
             }
             self.timer.as_mut().reset(due);

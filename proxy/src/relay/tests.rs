@@ -29,9 +29,16 @@ async fn pair() -> (TcpStream, TcpStream) {
 }
 
 async fn between() -> Between {
+    between_and(None).await
+}
+
+/// With a backend that is this VM.
+async fn between_and(vm: Option<&str>) -> Between {
     let shared = Arc::new(Shared::new(9));
     let worker = Rc::new(Worker::new(0, Arc::clone(&shared)));
-    let services = Services::following(&[config(&["127.0.0.1:1"])], &Services::default());
+    let mut config = config(&["127.0.0.1:1"]);
+    config.backends[0].vm = vm.map(|vm| vm.parse().unwrap());
+    let services = Services::following(&[config], &Services::default());
     let service = &services.all()[0];
     let place = admit(service, &shared.capacity).unwrap();
     let (client, ours_of_client) = pair().await;
@@ -103,4 +110,20 @@ async fn of_a_reader_that_does_not_read_no_more_is_held_than_a_buffer_or_a_pipe(
     assert_eq!(worker.pipes.free(), 0, "a pipe with a flow's bytes in it is not lent again");
     drop(server);
     let _ = client.shutdown().await;
+}
+
+#[tokio::test]
+async fn silence_of_a_vm_that_cannot_answer_begins_anew_when_it_can() {
+    const ALLOWED: Duration = Duration::from_millis(50);
+    let Between { worker, flow, .. } = between_and(Some("web")).await;
+    let (held, vm) = (&worker.shared.held, "web".parse().unwrap());
+    held.stand_still(&vm);
+    let mut idle = Idle::new(ALLOWED);
+    let mut expired = std::pin::pin!(poll_fn(|context| idle.poll(context, &flow, held)));
+    let waited = tokio::time::timeout(4 * ALLOWED, &mut expired).await;
+    assert!(waited.is_err(), "expired while it was held");
+    held.go_on(&vm);
+    let since = Instant::now();
+    assert_eq!(expired.await, Event::Expired);
+    assert!(since.elapsed() >= ALLOWED, "{:?}", since.elapsed());
 }

@@ -25,7 +25,7 @@ pub use self::error::VmError;
 use self::kept::Kept;
 use self::record::{Here, Record};
 use crate::epochs::{Epochs, VMS_MAX};
-use crate::health::Checks;
+use crate::held::Held;
 use crate::inter_site::InterSite;
 use crate::leg::Leg;
 
@@ -35,7 +35,7 @@ pub struct Vms {
     here: Here,
     epochs: Epochs,
     inter_site: Arc<InterSite>,
-    checks: Arc<Checks>,
+    held: Arc<Held>,
     leg: Option<Arc<Mutex<Leg>>>,
     state: Arc<StateFolder>,
     all: Mutex<BTreeMap<VmName, Arc<Turn<Kept>>>>,
@@ -51,7 +51,7 @@ impl Vms {
         own: &Identity,
         epochs: Epochs,
         inter_site: &Arc<InterSite>,
-        checks: &Arc<Checks>,
+        held: &Arc<Held>,
         mut leg: Option<Leg>,
         state: StateFolder,
     ) -> Result<Vms, VmError> {
@@ -80,7 +80,7 @@ impl Vms {
             here,
             epochs,
             inter_site: Arc::clone(inter_site),
-            checks: Arc::clone(checks),
+            held: Arc::clone(held),
             leg: leg.map(|leg| Arc::new(Mutex::new(leg))),
             state: Arc::new(state),
             all: Mutex::new(all),
@@ -184,7 +184,7 @@ impl Vms {
             self.epochs.admit(vm, &redirect.authority)?;
         }
         let told = self.make_so(vm, &mut kept, record).await?;
-        self.checks.go_on(vm);
+        self.held.go_on(vm);
         Ok(told)
     }
 

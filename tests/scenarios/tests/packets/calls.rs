@@ -228,6 +228,15 @@ fn flows_that_live_when_the_vm_leaves_are_noted_later_ones_are_stragglers_and_re
     assert!(kernel.contains(&format!("{} dev causeway", ip.v4)), "{kernel}");
     assert!(kernel.contains(&format!("{} dev leg proxy", ip.v6)), "{kernel}");
     let late = connect();
+    client.write_all(b"after").unwrap();
+    eventually(|| {
+        let text = two.a.call(&serve, async |c| c.metrics().await);
+        let text = text.map_err(|error| error.to_string())?;
+        let dropped = text.lines().find_map(|line| {
+            line.strip_prefix("causeway_packets_dropped_total{cause=\"no_way\"} ")
+        });
+        if dropped.is_some_and(|count| count != "0") { Ok(()) } else { Err(text) }
+    });
 
     let viewer = two.papers.credentials("a", "viewer", "eyes");
     let epoch = Epoch::new(2);

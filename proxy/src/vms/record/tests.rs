@@ -1,5 +1,8 @@
+//! Moves there, back and on, as each end's record sees them.
+
+use network::leg::{Away as KernelAway, Otherwise};
 use placement::{End, Owner};
-use proxy_api::Neighbour;
+use proxy_api::{Neighbour, WayKind};
 
 use super::*;
 

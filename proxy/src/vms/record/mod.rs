@@ -9,16 +9,13 @@
 //! A repetition finds what it wants and changes nothing. What stands in the kernel for the VM is
 //! worked out from the record alone, so that a restarted proxy sets the same.
 
-use std::collections::BTreeSet;
+mod fit;
+mod stands;
+
 use std::net::IpAddr;
 
-use network::leg::{Away as KernelAway, Hosting, Otherwise, Peer, VmWanted};
-use network::{Guest, Mac};
 use placement::{Authority, Epoch, Identity, Pair, PartName, Role, SiteName};
-use proxy_api::{
-    Card, Elsewhere, Place, Redirect, Stage, VM_ADDRESSES_MAX, VM_CONVERSATIONS_MAX, VM_PEERS_MAX,
-    VM_PLACES_MAX, WayKind,
-};
+use proxy_api::{Card, Elsewhere, Place, Redirect, Stage};
 use serde::{Deserialize, Serialize};
 
 /// Where this proxy is.
@@ -177,7 +174,7 @@ impl Record {
     /// # Errors
     /// See [`NotNow`].
     pub fn staged(self, here: &Here, stage: Stage) -> Result<Record, NotNow> {
-        check(here, &stage)?;
+        fit::check(here, &stage)?;
         if let Some(Moving { stage: earlier, step }) = &self.moving {
             if *earlier == stage {
                 return Ok(self);
@@ -315,105 +312,6 @@ impl Record {
         self.away.is_some()
     }
 
-    /// Which way its packets go.
-    #[must_use]
-    pub fn kind(&self, here: &Here) -> Option<WayKind> {
-        match &self.moving {
-            Some(Moving { stage, step }) if here.is(&stage.from) => Some(match step {
-                Step::Staged => WayKind::Leaving,
-                _ => WayKind::Holding,
-            }),
-            Some(Moving { step: Step::Released, .. }) => Some(WayKind::Hosting),
-            Some(_) => Some(WayKind::Staged),
-            None if self.away.is_some() => Some(WayKind::Away),
-            None if !self.elsewhere.is_empty() => Some(WayKind::Hosting),
-            None => None,
-        }
-    }
-
-    /// The move that its way is of.
-    #[must_use]
-    pub fn epoch(&self) -> Epoch {
-        let moving = self.moving.as_ref().map(|moving| moving.stage.authority.epoch);
-        let away = self.away.as_ref().map(|away| away.epoch);
-        let claim = self.claim.as_ref().map(|claim| claim.authority.epoch);
-        moving.or(away).or(claim).unwrap_or(Epoch::NONE)
-    }
-
-    /// The VM's card.
-    #[must_use]
-    pub fn card(&self) -> Option<&Card> {
-        self.card.as_ref()
-    }
-
-    /// The proxies at the other end of its way.
-    #[must_use]
-    pub fn peers(&self, here: &Here) -> Vec<Identity> {
-        let mut places: Vec<&Place> = Vec::new();
-        if let Some(Moving { stage, .. }) = &self.moving {
-            places.extend([&stage.from, &stage.to]);
-            places.extend(stage.elsewhere.iter().map(|elsewhere| &elsewhere.place));
-        }
-        places.extend(self.away.iter().map(|away| &away.to));
-        places.extend(self.elsewhere.iter().map(|elsewhere| &elsewhere.place));
-        let others = places.into_iter().filter(|place| !here.is(place));
-        let peers: BTreeSet<(&SiteName, &PartName)> =
-            others.map(|place| (&place.site, &place.proxy)).collect();
-        let identity = |(site, name): (&SiteName, &PartName)| Identity {
-            site: site.clone(),
-            role: Role::Proxy,
-            name: name.clone(),
-        };
-        peers.into_iter().map(identity).collect()
-    }
-
-    /// What should stand in the kernel.
-    #[must_use]
-    pub fn wanted(&self, here: &Here) -> Option<VmWanted> {
-        let card = self.card.as_ref()?;
-        let guest = Guest { mac: Mac(card.mac.0), addresses: card.addresses.clone() };
-        let mut away = self.away.as_ref().map(|_| KernelAway { diverts: true, stands_in: true });
-        let mut hosting = self.hosting(&self.elsewhere, self.is_home);
-        match &self.moving {
-            Some(Moving { stage, step }) if here.is(&stage.from) => match step {
-                Step::Staged => {}
-                Step::Diverted => away = Some(KernelAway { diverts: true, stands_in: false }),
-                _ => away = Some(KernelAway { diverts: true, stands_in: true }),
-            },
-            Some(Moving { stage, step: Step::Staged }) => {
-                hosting = self.hosting(&stage.elsewhere, self.away.is_some());
-            }
-            _ => {}
-        }
-        (away.is_some() || hosting.is_some()).then_some(VmWanted { guest, away, hosting })
-    }
-
-    fn hosting(&self, elsewhere: &[Elsewhere], is_home: bool) -> Option<Hosting> {
-        let own = self.card.as_ref().map(|card| &card.addresses[..]).unwrap_or_default();
-        let mut peers: Vec<Peer> = Vec::new();
-        let mut add = |peer: Peer| {
-            let is_new = peers.iter().all(|known| known.address != peer.address);
-            if is_new && !own.contains(&peer.address) {
-                peers.push(peer);
-            }
-        };
-        for place in elsewhere {
-            let legs = place.leg.iter();
-            legs.for_each(|leg| {
-                add(Peer { address: *leg, is_router: false, is_here_too: false });
-            });
-            for neighbour in &place.neighbours {
-                add(Peer {
-                    address: neighbour.address,
-                    is_router: neighbour.is_gateway,
-                    is_here_too: neighbour.is_there_too,
-                });
-            }
-        }
-        let otherwise = if is_home { Otherwise::Here } else { Otherwise::There };
-        (!peers.is_empty()).then_some(Hosting { peers, otherwise })
-    }
-
     fn leaving(&self, here: &Here, authority: &Authority) -> Result<Step, NotNow> {
         let not_staged = || NotNow::NotStaged(authority.clone());
         let Moving { stage, step } = self.moving.as_ref().ok_or_else(not_staged)?;
@@ -431,58 +329,5 @@ impl Record {
     }
 }
 
-/// Refuses what cannot be staged here.
-fn check(here: &Here, stage: &Stage) -> Result<(), NotNow> {
-    let Stage { from, to, card, elsewhere, .. } = stage;
-    if from.site == to.site && from.proxy == to.proxy {
-        return Err(NotNow::SameProxy);
-    }
-    let own = [from, to].into_iter().find(|place| here.is(place));
-    let Some(own) = own else {
-        let named = |place: &Place| format!("{}/{}", place.site, place.proxy);
-        return Err(NotNow::NotAnEnd { from: named(from), to: named(to) });
-    };
-    if here.network.as_ref() != Some(&own.network) {
-        return Err(NotNow::NoNetwork(own.network.clone()));
-    }
-    let unfit = |why: String| Err(NotNow::Unfit(why));
-    if !elsewhere.iter().any(|one| one.place == *from) {
-        return unfit("'elsewhere' lacks the place that the vm leaves".to_owned());
-    }
-    let neighbours: usize = elsewhere.iter().map(|one| one.neighbours.len() + one.leg.len()).sum();
-    let conversations: usize = elsewhere.iter().map(|one| one.conversations.len()).sum();
-    for (count, what, most) in [
-        (card.addresses.len(), "addresses of the vm", VM_ADDRESSES_MAX),
-        (elsewhere.len(), "places", VM_PLACES_MAX),
-        (neighbours, "neighbours", VM_PEERS_MAX),
-        (conversations, "conversations", VM_CONVERSATIONS_MAX),
-    ] {
-        if count > most {
-            return unfit(format!("{count} {what}, at most {most}"));
-        }
-    }
-    if card.addresses.is_empty() {
-        return unfit("the vm has no address that could follow it".to_owned());
-    }
-    let theirs = elsewhere.iter().filter(|one| !here.is(&one.place)).flat_map(|one| {
-        one.leg.iter().copied().chain(one.neighbours.iter().map(|neighbour| neighbour.address))
-    });
-    let all: Vec<IpAddr> = card.addresses.iter().copied().chain(theirs).collect();
-    if let Some(wrong) = all.iter().find(|ip| !is_of_a_machine(ip)) {
-        return unfit(format!("{wrong} is no address of one machine"));
-    }
-    // It would answer for itself as for another.
-    if let Some(own) = all.iter().find(|ip| here.leg.contains(ip)) {
-        return unfit(format!("{own} is this proxy's own leg"));
-    }
-    Ok(())
-}
-
-fn is_of_a_machine(ip: &IpAddr) -> bool {
-    let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
-    !(ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() || is_broadcast)
-}
-
 #[cfg(test)]
-#[path = "record_tests.rs"]
 mod tests;

@@ -1,0 +1,111 @@
+//! What a record says of a VM's way, and what should stand in the kernel for it.
+
+use std::collections::BTreeSet;
+
+use network::leg::{Away as KernelAway, Hosting, Otherwise, Peer, VmWanted};
+use network::{Guest, Mac};
+use placement::{Epoch, Identity, PartName, Role, SiteName};
+use proxy_api::{Card, Elsewhere, Place, WayKind};
+
+use super::{Here, Moving, Record, Step};
+
+impl Record {
+    /// Which way its packets go.
+    #[must_use]
+    pub fn kind(&self, here: &Here) -> Option<WayKind> {
+        match &self.moving {
+            Some(Moving { stage, step }) if here.is(&stage.from) => Some(match step {
+                Step::Staged => WayKind::Leaving,
+                _ => WayKind::Holding,
+            }),
+            Some(Moving { step: Step::Released, .. }) => Some(WayKind::Hosting),
+            Some(_) => Some(WayKind::Staged),
+            None if self.away.is_some() => Some(WayKind::Away),
+            None if !self.elsewhere.is_empty() => Some(WayKind::Hosting),
+            None => None,
+        }
+    }
+
+    /// The move that its way is of.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        let moving = self.moving.as_ref().map(|moving| moving.stage.authority.epoch);
+        let away = self.away.as_ref().map(|away| away.epoch);
+        let claim = self.claim.as_ref().map(|claim| claim.authority.epoch);
+        moving.or(away).or(claim).unwrap_or(Epoch::NONE)
+    }
+
+    /// The VM's card.
+    #[must_use]
+    pub fn card(&self) -> Option<&Card> {
+        self.card.as_ref()
+    }
+
+    /// The proxies at the other end of its way.
+    #[must_use]
+    pub fn peers(&self, here: &Here) -> Vec<Identity> {
+        let mut places: Vec<&Place> = Vec::new();
+        if let Some(Moving { stage, .. }) = &self.moving {
+            places.extend([&stage.from, &stage.to]);
+            places.extend(stage.elsewhere.iter().map(|elsewhere| &elsewhere.place));
+        }
+        places.extend(self.away.iter().map(|away| &away.to));
+        places.extend(self.elsewhere.iter().map(|elsewhere| &elsewhere.place));
+        let others = places.into_iter().filter(|place| !here.is(place));
+        let peers: BTreeSet<(&SiteName, &PartName)> =
+            others.map(|place| (&place.site, &place.proxy)).collect();
+        let identity = |(site, name): (&SiteName, &PartName)| Identity {
+            site: site.clone(),
+            role: Role::Proxy,
+            name: name.clone(),
+        };
+        peers.into_iter().map(identity).collect()
+    }
+
+    /// What should stand in the kernel.
+    #[must_use]
+    pub fn wanted(&self, here: &Here) -> Option<VmWanted> {
+        let card = self.card.as_ref()?;
+        let guest = Guest { mac: Mac(card.mac.0), addresses: card.addresses.clone() };
+        let mut away = self.away.as_ref().map(|_| KernelAway { diverts: true, stands_in: true });
+        let mut hosting = self.hosting(&self.elsewhere, self.is_home);
+        match &self.moving {
+            Some(Moving { stage, step }) if here.is(&stage.from) => match step {
+                Step::Staged => {}
+                Step::Diverted => away = Some(KernelAway { diverts: true, stands_in: false }),
+                _ => away = Some(KernelAway { diverts: true, stands_in: true }),
+            },
+            Some(Moving { stage, step: Step::Staged }) => {
+                hosting = self.hosting(&stage.elsewhere, self.away.is_some());
+            }
+            _ => {}
+        }
+        (away.is_some() || hosting.is_some()).then_some(VmWanted { guest, away, hosting })
+    }
+
+    fn hosting(&self, elsewhere: &[Elsewhere], is_home: bool) -> Option<Hosting> {
+        let own = self.card.as_ref().map(|card| &card.addresses[..]).unwrap_or_default();
+        let mut peers: Vec<Peer> = Vec::new();
+        let mut add = |peer: Peer| {
+            let is_new = peers.iter().all(|known| known.address != peer.address);
+            if is_new && !own.contains(&peer.address) {
+                peers.push(peer);
+            }
+        };
+        for place in elsewhere {
+            let legs = place.leg.iter();
+            legs.for_each(|leg| {
+                add(Peer { address: *leg, is_router: false, is_here_too: false });
+            });
+            for neighbour in &place.neighbours {
+                add(Peer {
+                    address: neighbour.address,
+                    is_router: neighbour.is_gateway,
+                    is_here_too: neighbour.is_there_too,
+                });
+            }
+        }
+        let otherwise = if is_home { Otherwise::Here } else { Otherwise::There };
+        (!peers.is_empty()).then_some(Hosting { peers, otherwise })
+    }
+}
