@@ -1,5 +1,6 @@
 //! What a hypervisor is to a move.
 
+use orchestrator_api::agent::WatchView;
 use orchestrator_api::{CopyRequest, HostView, OrderRequest, Progress, VmView};
 use placement::{Answer, VmName};
 
@@ -30,6 +31,9 @@ pub trait Hypervisor: Send + Sync {
 
     /// One VM; none where it has no record of it.
     fn vm(&self, vm: &VmName) -> impl Future<Output = Result<Option<VmView>, CallTrouble>> + Send;
+
+    /// With whom a VM has spoken at its port.
+    fn watched(&self, vm: &VmName) -> impl Future<Output = Result<WatchView, CallTrouble>> + Send;
 
     /// A command of *Fencing*.
     fn order(

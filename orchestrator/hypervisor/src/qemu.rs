@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use orchestrator_api::agent::WatchView;
 use orchestrator_api::{
     AgentClient, CallError, Connection, CopyRequest, HostView, OrderRequest, Progress, VmList,
     VmView,
@@ -51,6 +52,10 @@ impl<D: Dial> Hypervisor for QemuAgent<D> {
         }
     }
 
+    async fn watched(&self, vm: &VmName) -> Result<WatchView, CallTrouble> {
+        self.0.call(&Watched(vm)).await
+    }
+
     async fn order(&self, order: &OrderRequest) -> Result<Answer, CallTrouble> {
         self.0.call(&Order(order)).await
     }
@@ -71,6 +76,7 @@ impl Client for AgentClient {
 struct Host;
 struct Vms;
 struct Vm<'a>(&'a VmName);
+struct Watched<'a>(&'a VmName);
 struct Order<'a>(&'a OrderRequest);
 struct Copy<'a>(&'a CopyRequest);
 
@@ -95,6 +101,14 @@ impl Call<AgentClient> for Vm<'_> {
     const BOUND: Duration = LOOK_MAX;
     async fn make(&self, client: &mut AgentClient) -> Result<VmView, CallError> {
         client.vm(self.0).await
+    }
+}
+
+impl Call<AgentClient> for Watched<'_> {
+    type Answer = WatchView;
+    const BOUND: Duration = LOOK_MAX;
+    async fn make(&self, client: &mut AgentClient) -> Result<WatchView, CallError> {
+        client.watch(self.0).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hypervisor::{Call, CallTrouble, Client, Dial, Hypervisor, Line, QemuAgent};
 use orchestrator_api::{CallError, Connection, Place};
 use placement::{Authority, End, PartName, SiteName, VmName};
-use proxy_api::{Claim, GrantChannel, OfMove, Tunnel};
+use proxy_api::{Claim, GrantChannel, Networks, OfMove, Redirect, Stage, Tunnel};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -24,6 +24,9 @@ pub trait Parties: Send + Sync {
 
     /// The proxy of this end.
     fn proxy(&self, end: &End) -> Option<&Self::Proxy>;
+
+    /// Every proxy: each may carry flows to a VM, wherever it runs.
+    fn proxies(&self) -> Vec<&Self::Proxy>;
 }
 
 /// What a move asks of a proxy. Every call may be repeated.
@@ -57,6 +60,30 @@ pub trait ProxyPort: Send + Sync {
         channel: &PartName,
         grant: &GrantChannel,
     ) -> impl Future<Output = Result<(), CallTrouble>> + Send;
+
+    /// Tells one end where the VM is to go.
+    fn stage(
+        &self,
+        vm: &VmName,
+        stage: &Stage,
+    ) -> impl Future<Output = Result<(), CallTrouble>> + Send;
+
+    /// Takes that back.
+    fn unstage(
+        &self,
+        vm: &VmName,
+        authority: &Authority,
+    ) -> impl Future<Output = Result<(), CallTrouble>> + Send;
+
+    /// Tells where the VM runs from now on.
+    fn redirect(
+        &self,
+        vm: &VmName,
+        redirect: &Redirect,
+    ) -> impl Future<Output = Result<(), CallTrouble>> + Send;
+
+    /// The networks that it has a leg on.
+    fn networks(&self) -> impl Future<Output = Result<Networks, CallTrouble>> + Send;
 
     /// Its end of the tunnel.
     fn tunnel(&self) -> impl Future<Output = Result<Tunnel, CallTrouble>> + Send;
@@ -109,6 +136,10 @@ impl<D: Dial> Parties for Dialled<D> {
     fn proxy(&self, end: &End) -> Option<&DialledProxy<D>> {
         self.proxies.get(&(end.site.clone(), end.proxy.clone()))
     }
+
+    fn proxies(&self) -> Vec<&DialledProxy<D>> {
+        self.proxies.values().collect()
+    }
 }
 
 /// A proxy that is dialled.
@@ -117,12 +148,12 @@ pub struct DialledProxy<D>(Line<D, ProxyClient>);
 
 impl<D: Dial> ProxyPort for DialledProxy<D> {
     async fn claim(&self, vm: &VmName, claim: &Claim) -> Result<(), CallTrouble> {
-        self.0.call(&Asked::Claim(vm, claim)).await.map(drop)
+        self.0.call(&Asked::Claim(vm, claim)).await
     }
 
     async fn give_back(&self, vm: &VmName, authority: &Authority) -> Result<(), CallTrouble> {
         let of = OfMove { authority: authority.clone() };
-        self.0.call(&Asked::GiveBack(vm, &of)).await.map(drop)
+        self.0.call(&Asked::GiveBack(vm, &of)).await
     }
 
     async fn grant(
@@ -131,7 +162,7 @@ impl<D: Dial> ProxyPort for DialledProxy<D> {
         channel: &PartName,
         grant: &GrantChannel,
     ) -> Result<(), CallTrouble> {
-        self.0.call(&Asked::Grant(vm, channel, grant)).await.map(drop)
+        self.0.call(&Asked::Grant(vm, channel, grant)).await
     }
 
     async fn revoke(
@@ -140,7 +171,24 @@ impl<D: Dial> ProxyPort for DialledProxy<D> {
         channel: &PartName,
         grant: &GrantChannel,
     ) -> Result<(), CallTrouble> {
-        self.0.call(&Asked::Revoke(vm, channel, grant)).await.map(drop)
+        self.0.call(&Asked::Revoke(vm, channel, grant)).await
+    }
+
+    async fn stage(&self, vm: &VmName, stage: &Stage) -> Result<(), CallTrouble> {
+        self.0.call(&Asked::Stage(vm, stage)).await
+    }
+
+    async fn unstage(&self, vm: &VmName, authority: &Authority) -> Result<(), CallTrouble> {
+        let of = OfMove { authority: authority.clone() };
+        self.0.call(&Asked::Unstage(vm, &of)).await
+    }
+
+    async fn redirect(&self, vm: &VmName, redirect: &Redirect) -> Result<(), CallTrouble> {
+        self.0.call(&Asked::Redirect(vm, redirect)).await
+    }
+
+    async fn networks(&self) -> Result<Networks, CallTrouble> {
+        self.0.call(&AskedNetworks).await
     }
 
     async fn tunnel(&self) -> Result<Tunnel, CallTrouble> {
@@ -167,6 +215,9 @@ enum Asked<'a> {
     GiveBack(&'a VmName, &'a OfMove),
     Grant(&'a VmName, &'a PartName, &'a GrantChannel),
     Revoke(&'a VmName, &'a PartName, &'a GrantChannel),
+    Stage(&'a VmName, &'a Stage),
+    Unstage(&'a VmName, &'a OfMove),
+    Redirect(&'a VmName, &'a Redirect),
 }
 
 impl Call<ProxyClient> for Asked<'_> {
@@ -184,6 +235,9 @@ impl Call<ProxyClient> for Asked<'_> {
             Asked::Revoke(vm, channel, grant) => {
                 client.revoke_channel(vm, channel, grant).await.map(drop)
             }
+            Asked::Stage(vm, stage) => client.stage(vm, stage).await.map(drop),
+            Asked::Unstage(vm, of) => client.unstage(vm, of).await.map(drop),
+            Asked::Redirect(vm, redirect) => client.redirect(vm, redirect).await.map(drop),
         }
     }
 }
@@ -196,5 +250,16 @@ impl Call<ProxyClient> for AskedTunnel {
 
     async fn make(&self, client: &mut ProxyClient) -> Result<Tunnel, CallError> {
         client.0.tunnel().await
+    }
+}
+
+struct AskedNetworks;
+
+impl Call<ProxyClient> for AskedNetworks {
+    type Answer = Networks;
+    const BOUND: Duration = PROXY_CALL_MAX;
+
+    async fn make(&self, client: &mut ProxyClient) -> Result<Networks, CallError> {
+        client.0.networks().await
     }
 }

@@ -64,7 +64,7 @@ pub async fn survey<P: Parties>(parties: &P, wanted: &Move) -> Surveyed {
         weigh_hosts((&source.host, &target.host), to, definition, &mut findings);
         networks = levels((&source.host, &target.host), (from, to), definition, &mut findings);
         if wanted.options.hold {
-            forbid_plain(&networks, &mut findings);
+            forbid_plain(&networks, definition, &mut findings);
         }
     }
     let estimate = definition.as_ref().map(|definition| estimate(definition, wanted, tunnel));
@@ -251,7 +251,16 @@ fn levels(
 }
 
 /// A hold was asked for, and one of the networks cannot have one.
-fn forbid_plain(networks: &[PlannedNetwork], findings: &mut Vec<Finding>) {
+fn forbid_plain(
+    networks: &[PlannedNetwork],
+    definition: &VmDefinition,
+    findings: &mut Vec<Finding>,
+) {
+    if definition.cards.len() > 1 {
+        let thing = format!("VM {}", definition.name);
+        let what = format!("has {} network cards, and packets follow one", definition.cards.len());
+        findings.push(forbids(thing, what, "move it without a hold"));
+    }
     let plain = networks.iter().filter(|network| network.level == NetworkLevel::Plain);
     for PlannedNetwork { network, .. } in plain {
         let what = "packets cannot be kept back at both ends".to_owned();

@@ -5,9 +5,10 @@
 //! brings it to one of two ends: the VM runs at the target, or it runs at the source and nothing is
 //! left of the move.
 //!
-//! This version moves disk, memory and the VM itself. What it does not do yet has its place between
-//! the lines: staging at the proxies after the mirror, redirecting and checking the application's
-//! health after the start, steering names.
+//! Packets are held and follow the VM where the operator wants it so (`hold`): then the proxies are
+//! told of its next placement before memory is copied, and of its new one once it runs there. What a
+//! move does not do yet has its place between the lines: shortening and steering names, and checking
+//! the application's health after the start.
 
 use orchestrator_api::Move;
 use placement::{Epoch, Owner, VmName};
@@ -19,7 +20,8 @@ use serde::{Deserialize, Serialize};
 use super::ends::Ends;
 use super::parties::Parties;
 use super::steps::{
-    Arm, Channels, Check, Claim, Forget, GiveBack, Hold, Memory, Mirror, Release, Reserve, Start,
+    Arm, Channels, Check, Claim, Forget, GiveBack, Hold, Memory, Mirror, Redirect, Release,
+    Reserve, Stage, Start,
 };
 
 /// The step that registers the move's epoch.
@@ -63,10 +65,17 @@ impl<P: Parties> Workflow for MoveVm<P> {
         let (saga, ()) = saga.step(Reserve { ends, definition: definition.clone() }).await?;
         let (saga, ()) = saga.step(Channels(ends)).await?;
         let (saga, ()) = saga.step(Mirror(ends)).await?;
-        let (saga, ()) = saga.step(Memory { ends, definition }).await?;
+        let mut saga = saga;
+        if wanted.options.hold {
+            (saga, ()) = saga.step(Stage { ends, definition: definition.clone() }).await?;
+        }
+        let (saga, ()) = saga.step(Memory { ends, definition: definition.clone() }).await?;
         let (saga, ()) = saga.step(Hold(ends)).await?;
         let (saga, release) = saga.release(Release(ends)).await?;
-        let (saga, _) = saga.pivot(Start { ends, release: release.clone() }).await?;
+        let (mut saga, _) = saga.pivot(Start { ends, release: release.clone() }).await?;
+        if wanted.options.hold {
+            (saga, ()) = saga.step(Redirect { ends, definition }).await?;
+        }
         let (saga, gone_at) = saga.step(Forget { ends, release: release.clone() }).await?;
         let (saga, ()) = saga.step(Arm { ends, release, gone_at }).await?;
         let (saga, ()) = saga.step(GiveBack(ends)).await?;

@@ -188,8 +188,13 @@ impl super::host::ModelVm {
         if command == CopyCommand::MirrorStart {
             self.begin_copy(authority, now)?;
         }
-        if let (CopyCommand::Cancel, None) = (command, &self.copy) {
-            return Ok(progress(epoch, Phase::Cancelled, 0, 0));
+        if command == CopyCommand::Cancel {
+            // Whichever move began it.
+            let Some(copy) = &mut self.copy else {
+                return Ok(progress(epoch, Phase::Cancelled, 0, 0));
+            };
+            copy.enter(Phase::Cancelled, now);
+            return Ok(copy.progress.clone());
         }
         let fits = self.copy.as_mut().filter(|copy| copy.progress.epoch == epoch);
         let copy = fits.ok_or_else(|| refusal("copy_phase", "the copy is not begun"))?;
@@ -203,8 +208,7 @@ impl super::host::ModelVm {
             CopyCommand::Finish if copy.is_stopped && copy.is_under_way() => {
                 copy.enter(Phase::Finishing, now);
             }
-            CopyCommand::Cancel => copy.enter(Phase::Cancelled, now),
-            CopyCommand::MirrorStart => {}
+            CopyCommand::MirrorStart | CopyCommand::Cancel => {}
             CopyCommand::MemoryStart { .. } | CopyCommand::Finish => {
                 return Err(refusal("copy_phase", format!("the copy is {phase:?}")));
             }

@@ -13,6 +13,7 @@ mod host;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use orchestrator_api::agent::WatchView;
 use orchestrator_api::{
     Accelerator, CopyRequest, HostNetwork, HostView, MachineType, OrderRequest, Place, Progress,
     Refusal, VmView,
@@ -285,6 +286,16 @@ impl Hypervisor for ModelAgent {
 
     async fn vm(&self, vm: &VmName) -> Result<Option<VmView>, CallTrouble> {
         self.look(|host, _| host.vms.get(vm).and_then(ModelVm::view))
+    }
+
+    /// Nobody speaks with a model's VM.
+    async fn watched(&self, _: &VmName) -> Result<WatchView, CallTrouble> {
+        self.look(|_, _| WatchView {
+            since_s: None,
+            conversations: Vec::new(),
+            peers: Vec::new(),
+            is_whole: true,
+        })
     }
 
     async fn order(&self, order: &OrderRequest) -> Result<Answer, CallTrouble> {
