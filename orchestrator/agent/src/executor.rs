@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use daemon::state::{StateError, StateFile};
 use orchestrator_api::{OrderKey, OrderRequest, VmDefinition};
@@ -209,11 +210,13 @@ impl<H: Host> Executor<H> {
                     self.write(Kept { record: *record, definition }).await?;
                 }
                 Step::Do(effect) => {
+                    let begun = Instant::now();
                     let done = self.host.perform(&effect, &self.kept).await;
                     let effect_name = name_of(&effect);
                     done.map_err(|source| OrderError::Effect { effect: effect_name, source })?;
                     let vm = &self.kept.record.vm;
-                    tracing::info!(%vm, effect = effect_name, "effect done");
+                    let took_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+                    tracing::info!(%vm, effect = effect_name, took_us, "effect done");
                 }
             }
         }

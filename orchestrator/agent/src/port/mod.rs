@@ -142,8 +142,11 @@ impl VmPort {
         }
         self.standing.holding = Some(claim.epoch);
         self.leaving = None;
-        // The disk is asked before anything is held, not while it is.
+        // The disk is asked before anything is held, not while it is; so is the pair made.
         self.save().await?;
+        for port in cards.iter().map(|card| card.port.clone()) {
+            blocking(move || port.make_turn()).await??;
+        }
 
         let at = AtPort { authority: claim.clone() };
         for proxy in distinct(&cards) {

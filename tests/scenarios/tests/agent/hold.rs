@@ -18,7 +18,7 @@ use placement::{Answer, Authority, Command, Pair, Release};
 use proxy_api::{Conversation, Protocol};
 use serde_json::json;
 
-use crate::asking::{Asked, Papers, authority, refusal, vm};
+use crate::asking::{Asked, Papers, authority, order, refusal, vm};
 use crate::crew::{Crew, WAIT_MAX, begin_move, copy_until_ready, guest, place, until, world};
 use crate::model_proxy::{ModelProxy, Told};
 
@@ -49,6 +49,7 @@ fn a_hold_is_in_order_keeps_what_waited_and_ends_without_a_trace() {
 
     // Called off: nothing of a hold stands, and the VM is reached as before.
     let under = claimed(&at_a, &at_b, 2);
+    refused_by_the_proxy(&at_a, &under, &at_proxy_a);
     let sent = fill_the_tap(&at_a, &neighbour);
     held(&at_a, &under, &at_proxy_a);
     // Its agent dies in the hold; the next one goes on from there.
@@ -67,8 +68,10 @@ fn a_hold_is_in_order_keeps_what_waited_and_ends_without_a_trace() {
     reaches(&neighbour);
     given_back(&at_a, &at_b, &under);
 
+    let at_proxy_a = whose_proxy_dies(&at_a, &at_b, at_proxy_a, &papers);
+
     // Moved: the target's port is taken over before the VM is there, and the source's leads on.
-    let (under, channels) = begin_move(&at_a, &at_b, 3, &definition);
+    let (under, channels) = begin_move(&at_a, &at_b, 4, &definition);
     assert!(is_turned_round(&b.hypervisor()), "before its first frame");
     copy_until_ready(&at_a, &at_b, &under, &definition, || {});
     held(&at_a, &under, &at_proxy_a);
@@ -95,7 +98,6 @@ fn a_hold_is_in_order_keeps_what_waited_and_ends_without_a_trace() {
     let reclaim = Command::Reclaim { release };
     at_a.does("reclaim", &under, reclaim);
     nothing_left(a, &untouched[0]);
-    drop(untouched);
 }
 
 #[test]
@@ -118,7 +120,7 @@ fn a_target_that_is_refused_leaves_nothing_at_its_port() {
     at_b.killed();
     at_b.begin();
     // A network that names no proxy keeps nothing back, and says so.
-    let hold = crate::asking::order("hold", &under, hold(&under), None);
+    let hold = order("hold", &under, hold(&under), None);
     let (_, refused) = refusal(Asked::order(&at_a, &hold));
     assert!(refused.message.contains("names no proxy"), "{refused:?}");
     crate::crew::call_off(&at_a, &at_b, &under);
@@ -168,6 +170,37 @@ fn held(at: &Crew<'_>, under: &Authority, proxy: &ModelProxy) {
     let wanted = [(Told::Divert(under.clone()), false), (Told::StandIn(under.clone()), true)];
     assert_eq!(proxy.told(), wanted);
     assert!(is_turned_round(&at.site.hypervisor()));
+}
+
+/// The proxy dies in a hold: its neighbours have the VM back at once, the proxy when it is back.
+fn whose_proxy_dies(
+    at_a: &Crew<'_>,
+    at_b: &Crew<'_>,
+    proxy: ModelProxy,
+    papers: &Papers,
+) -> ModelProxy {
+    let (site, under) = (at_a.site, claimed(at_a, at_b, 3));
+    held(at_a, &under, &proxy);
+    drop(proxy);
+    let run = || Command::Run { authority: under.clone(), evidence: None };
+    let (_, failed) = refusal(Asked::order(at_a, &order("run", &under, run(), None)));
+    assert!(failed.message.contains("cannot be reached"), "{failed:?}");
+    assert!(!is_turned_round(&site.hypervisor()));
+    reaches(&site.neighbour(1));
+    let proxy = ModelProxy::start(site, papers);
+    assert_eq!(at_a.does("run", &under, run()), Answer::Runs);
+    assert_eq!(proxy.told(), [(Told::Release(under.clone()), false)]);
+    given_back(at_a, at_b, &under);
+    proxy
+}
+
+/// A proxy that says no keeps nothing back, and the port is as it was.
+fn refused_by_the_proxy(at: &Crew<'_>, under: &Authority, proxy: &ModelProxy) {
+    proxy.refuses_diverts(true);
+    let (_, refused) = refusal(Asked::order(at, &order("hold", under, hold(under), None)));
+    assert!(refused.message.contains("was not staged"), "{refused:?}");
+    assert!(!is_turned_round(&at.site.hypervisor()));
+    proxy.refuses_diverts(false);
 }
 
 /// Somebody pauses the VM behind the agent's back, and a neighbour goes on sending: what comes of

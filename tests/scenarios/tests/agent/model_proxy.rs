@@ -2,6 +2,7 @@
 //! VM's port was turned round at that moment.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 
@@ -44,6 +45,7 @@ struct Shared {
     leg: Leg,
     hypervisor: Host,
     told: Mutex<Vec<(Told, bool)>>,
+    refuses_diverts: AtomicBool,
 }
 
 impl ModelProxy {
@@ -58,8 +60,12 @@ impl ModelProxy {
             interface: "leg".to_owned(),
             tun: "tun0".to_owned(),
         };
-        let shared =
-            Arc::new(Shared { leg, hypervisor: site.hypervisor(), told: Mutex::default() });
+        let shared = Arc::new(Shared {
+            leg,
+            hypervisor: site.hypervisor(),
+            told: Mutex::default(),
+            refuses_diverts: AtomicBool::new(false),
+        });
         let tls = papers.credentials(site.name(), "proxy", "p1").server_config();
         let address = SocketAddr::from((site.proxy_address().v4, PORT));
         let routes = routes(&shared);
@@ -81,6 +87,11 @@ impl ModelProxy {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether it says no from now on.
+    pub(crate) fn refuses_diverts(&self, refuses: bool) {
+        self.shared.refuses_diverts.store(refuses, Ordering::Relaxed);
     }
 
     /// What it was told since it was last asked, each with whether the port was turned round then.
@@ -111,6 +122,10 @@ fn routes(shared: &Arc<Shared>) -> RouteTable {
             Reply::json(&Networks { legs: vec![model.leg.clone()] })
         })
         .at(Method::POST, path::VM_DIVERT, AGENT, |model, request| async move {
+            if model.refuses_diverts.load(Ordering::Relaxed) {
+                let message = "the VM was not staged";
+                return Err(Refusal::new(StatusCode::CONFLICT, "not_staged", message, "stage it"));
+            }
             model.hears(Told::Divert(authority(&request)?));
             Reply::json(&Diverted { legs: vec![model.leg.clone()] })
         })
