@@ -2,7 +2,7 @@
 //! before all have granted it.
 
 use hypervisor::Code;
-use placement::{Answer, Authority, Command};
+use placement::{Answer, Authority, Command, End};
 use saga::{Context, NotTaken, Observed, Reversible, Step, StepId, Trouble};
 
 use crate::migration::ends::{Ends, Said, odd, troubled};
@@ -76,8 +76,9 @@ impl<P: Parties> Claim<'_, P> {
         takeover: bool,
     ) -> Result<(), Said> {
         let pair = &self.0.wanted.pair;
-        let part = if takeover { "take-over" } else { "" };
         for end in self.0.both() {
+            let takeover = takeover || self.is_ours(end).await?;
+            let part = if takeover { "take-over" } else { "" };
             let command =
                 Command::Claim { authority: authority.clone(), pair: pair.clone(), takeover };
             match self.0.order_with(end, cx, part, command, None).await? {
@@ -90,6 +91,13 @@ impl<P: Parties> Claim<'_, P> {
             self.0.proxy(end)?.claim(&self.0.wanted.vm, &claim).await?;
         }
         Ok(())
+    }
+
+    /// Whether this very incarnation owns it already: an attempt that was taken over and undone
+    /// before it had claimed leaves the claim of the takeover standing.
+    async fn is_ours(&self, end: &End) -> Result<bool, Trouble> {
+        let owner = self.0.view(end).await?.and_then(|view| view.record.owner);
+        Ok(owner.as_ref() == Some(self.0.owner))
     }
 
     async fn highest_seen(&self) -> Result<u64, Trouble> {

@@ -1,6 +1,6 @@
 //! The source forgets the VM: what is left there never runs again, and its disk is set aside.
 
-use placement::{Answer, Command, Release, Seat, Speaker};
+use placement::{Answer, Command, Release, Speaker};
 use saga::{Context, Observed, Step, StepId, Trouble};
 
 use crate::migration::ends::{Ends, odd};
@@ -20,13 +20,9 @@ impl<P: Parties> Step for Forget<'_, P> {
     }
 
     async fn observe(&self, _: &Context) -> Result<Observed<Speaker>, Trouble> {
-        let view = self.ends.view(self.ends.from()).await?;
-        Ok(match view.map(|view| view.record.seat) {
-            Some(Seat::Gone { release, .. }) if release == self.release => {
-                Observed::Done(self.speaker())
-            }
-            _ => Observed::NotDone,
-        })
+        // An agent that died over it has recorded it, and may yet have to end the process and set
+        // the disk aside: it does so when it is told again.
+        Ok(Observed::NotDone)
     }
 
     async fn perform(&self, cx: &Context) -> Result<Speaker, Trouble> {
