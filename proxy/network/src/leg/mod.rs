@@ -136,6 +136,14 @@ impl Leg {
         global.map(|address| address.ip).collect()
     }
 
+    /// Those addresses with the lengths of their subnets' prefixes.
+    #[must_use]
+    pub fn subnets(&self) -> Vec<(IpAddr, u8)> {
+        let global =
+            self.ground.addresses.iter().filter(|address| !wanted::is_link_local(address.ip));
+        global.map(|address| (address.ip, address.bits)).collect()
+    }
+
     /// What is wanted now.
     #[must_use]
     pub fn wanted(&self) -> &BTreeMap<VmTag, VmWanted> {
