@@ -25,6 +25,9 @@ const VIEWERS_AND_AGENTS: &[Role] =
 /// Who drives moves.
 const ORCHESTRATOR: &[Role] = &[Role::Orchestrator];
 
+/// The agent that the claim names, which the handler sees to.
+const AGENT: &[Role] = &[Role::Agent];
+
 /// Who drives moves, and the agent that the claim names.
 const ORCHESTRATOR_AND_AGENT: &[Role] = &[Role::Orchestrator, Role::Agent];
 
@@ -92,6 +95,12 @@ fn of_moves(lines: Lines<Proxy>) -> Lines<Proxy> {
         })
         .at(Method::POST, path::VM_RECLAIM, ORCHESTRATOR, |proxy, request| async move {
             vms::reclaim(proxy, request).await
+        })
+        .at(Method::POST, path::VM_DIVERT, AGENT, |proxy, request| async move {
+            vms::divert(proxy, request).await
+        })
+        .at(Method::POST, path::VM_RELEASE, AGENT, |proxy, request| async move {
+            vms::release(proxy, request).await
         })
         .at(Method::GET, path::VMS, VIEWER_AND_UP, |proxy, _| async move {
             Reply::json(&proxy.vms().told().await)

@@ -5,6 +5,7 @@
 //! given back by [`down`] alone.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -72,6 +73,12 @@ impl Leg {
     #[must_use]
     pub fn ground(&self) -> Ground {
         self.ground.clone()
+    }
+
+    /// Its addresses, with the lengths of their subnets' prefixes.
+    #[must_use]
+    pub fn subnets(&self) -> Vec<(IpAddr, u8)> {
+        self.leg.subnets()
     }
 
     /// The kernel's side of it.

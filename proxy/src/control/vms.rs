@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use daemon::control::{Answer, Refusal, Reply, Request, StatusCode};
 use placement::{Epoch, VmName};
-use proxy_api::{Claim, Claimed, OfMove, Reclaim, Reclaimed, Redirect, Stage};
+use proxy_api::{AtPort, Claim, Claimed, OfMove, Reclaim, Reclaimed, Redirect, Stage};
 
 use super::channels::refused_epoch;
 use crate::running::Proxy;
@@ -56,6 +56,23 @@ pub(super) async fn redirect(proxy: Arc<Proxy>, request: Request) -> Answer {
     let told = whole(async move { proxy.redirect(&of, &redirect).await }).await?;
     tracing::info!(caller = %request.caller(), %vm, %authority, %to, "redirected");
     Reply::json(&told)
+}
+
+pub(super) async fn divert(proxy: Arc<Proxy>, request: Request) -> Answer {
+    let vm: VmName = request.param("vm")?;
+    let (AtPort { authority }, caller) = (request.json()?, request.caller().clone());
+    let diverted = whole(async move { proxy.vms().divert(&vm, &authority, &caller).await });
+    Reply::json(&diverted.await?)
+}
+
+pub(super) async fn release(proxy: Arc<Proxy>, request: Request) -> Answer {
+    let vm: VmName = request.param("vm")?;
+    let (AtPort { authority }, caller) = (request.json()?, request.caller().clone());
+    let (of, by) = (vm.clone(), authority.clone());
+    let released = whole(async move { proxy.vms().release(&of, &by, &caller).await }).await?;
+    let packets = released.packets;
+    tracing::info!(caller = %request.caller(), %vm, %authority, packets, "released");
+    Reply::json(&released)
 }
 
 pub(super) async fn reclaim(proxy: Arc<Proxy>, request: Request) -> Answer {
@@ -111,6 +128,11 @@ pub(super) fn refused(error: &VmError) -> Refusal {
             StatusCode::FORBIDDEN,
             "not_the_agent",
             "call with the agent that the standing claim names at this proxy's site",
+        ),
+        VmError::NoPacketPath => (
+            StatusCode::CONFLICT,
+            "no_packet_path",
+            "order the move without a hold: its packets are lost and sent again, not kept",
         ),
         VmError::NoLeg => {
             (StatusCode::CONFLICT, "no_leg", "configure [[network]] and restart the proxy")

@@ -25,6 +25,9 @@ pub enum VmError {
         /// Who called.
         caller: Box<Identity>,
     },
+    /// Packets cannot follow a VM.
+    #[error("this proxy's tunnel carries no packets; stop the vm without a hold")]
+    NoPacketPath,
     /// There is no leg.
     #[error("this proxy has no leg; configure a [[network]] and restart it")]
     NoLeg,

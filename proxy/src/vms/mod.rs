@@ -17,7 +17,7 @@ use daemon::state::StateFolder;
 use network::leg::VmWanted;
 use network::{NetworkError, VmTag};
 use placement::{Authority, Epoch, Identity, Pair, VmName, Watermark};
-use proxy_api::{Networks, Redirect, Stage, Vm, VmWay, Vms as Told};
+use proxy_api::{Diverted, Networks, Redirect, Released, Stage, Vm, VmWay, Vms as Told};
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 use tokio::task::spawn_blocking;
 
@@ -60,7 +60,7 @@ impl Vms {
             site: own.site.clone(),
             proxy: own.name.clone(),
             network: told.as_ref().map(|leg| leg.network.clone()),
-            leg: told.map(|leg| leg.addresses).unwrap_or_default(),
+            leg: leg.as_ref().map(Leg::subnets).unwrap_or_default(),
         };
         let mut all = BTreeMap::new();
         let mut wanted = BTreeMap::new();
@@ -125,6 +125,7 @@ impl Vms {
         // Before there is anything of it here, so that strangers' names leave nothing.
         self.epochs.may_claim(vm, authority)?;
         let mut kept = self.turn(vm).await?;
+        self.epochs.may_claim(vm, authority)?;
         let record = kept.record().clone().claimed(authority, pair);
         // First its ends: without the mark they are nobody's.
         kept.keep(record).await?;
@@ -149,8 +150,7 @@ impl Vms {
     /// # Errors
     /// See [`VmError`].
     pub async fn stage(&self, vm: &VmName, stage: Stage) -> Result<Vm, VmError> {
-        self.epochs.admit(vm, &stage.authority)?;
-        let mut kept = self.turn(vm).await?;
+        let mut kept = self.turn_under(vm, &stage.authority).await?;
         let record = kept.record().clone().staged(&self.here, stage)?;
         self.make_so(vm, &mut kept, record).await
     }
@@ -160,8 +160,7 @@ impl Vms {
     /// # Errors
     /// See [`VmError`].
     pub async fn unstage(&self, vm: &VmName, authority: &Authority) -> Result<Vm, VmError> {
-        self.epochs.admit(vm, authority)?;
-        let mut kept = self.turn(vm).await?;
+        let mut kept = self.turn_under(vm, authority).await?;
         let record = kept.record().clone().unstaged()?;
         self.make_so(vm, &mut kept, record).await
     }
@@ -220,12 +219,40 @@ impl Vms {
         authority: &Authority,
         caller: &Identity,
     ) -> Result<(), VmError> {
-        self.epochs.admit(vm, authority)?;
-        let kept = self.turn(vm).await?;
-        if kept.record().names_agent(&self.here, authority, caller) {
-            return Ok(());
-        }
-        Err(VmError::NotTheAgent { vm: vm.clone(), caller: Box::new(caller.clone()) })
+        self.turn_of_agent(vm, authority, caller).await.map(drop)
+    }
+
+    /// The VM runs here, by its agent's word: where it has arrived, or where it stays after all.
+    ///
+    /// # Errors
+    /// See [`VmError`].
+    pub async fn release(
+        &self,
+        vm: &VmName,
+        authority: &Authority,
+        caller: &Identity,
+    ) -> Result<Released, VmError> {
+        let mut kept = self.turn_of_agent(vm, authority, caller).await?;
+        let record = kept.record().clone().released(&self.here);
+        self.make_so(vm, &mut kept, record).await?;
+        self.held.go_on(vm);
+        // Nothing is kept back as long as the tunnel carries no packets: see `divert`.
+        Ok(Released { packets: 0 })
+    }
+
+    /// What this proxy has for the VM is to be kept back: it cannot be, for the tunnel does not carry
+    /// packets to where the VM goes. A VM is moved without a hold.
+    ///
+    /// # Errors
+    /// [`VmError::NoPacketPath`], for whoever may ask.
+    pub async fn divert(
+        &self,
+        vm: &VmName,
+        authority: &Authority,
+        caller: &Identity,
+    ) -> Result<Diverted, VmError> {
+        self.turn_of_agent(vm, authority, caller).await?;
+        Err(VmError::NoPacketPath)
     }
 
     /// Puts `record` on the disk, then makes the kernel so.
@@ -265,6 +292,34 @@ impl Vms {
             placement: record.placement.clone(),
             way,
         }
+    }
+
+    /// The turn of a call under the standing claim.
+    async fn turn_under(
+        &self,
+        vm: &VmName,
+        authority: &Authority,
+    ) -> Result<OwnedMutexGuard<Kept>, VmError> {
+        // Before the turn, so that strangers' names leave nothing; and in it, for a claim may have
+        // had the turn before.
+        self.epochs.admit(vm, authority)?;
+        let kept = self.turn(vm).await?;
+        self.epochs.admit(vm, authority)?;
+        Ok(kept)
+    }
+
+    /// The turn of a call that only the agent at the VM's port may make.
+    async fn turn_of_agent(
+        &self,
+        vm: &VmName,
+        authority: &Authority,
+        caller: &Identity,
+    ) -> Result<OwnedMutexGuard<Kept>, VmError> {
+        let kept = self.turn_under(vm, authority).await?;
+        if kept.record().names_agent(&self.here, authority, caller) {
+            return Ok(kept);
+        }
+        Err(VmError::NotTheAgent { vm: vm.clone(), caller: Box::new(caller.clone()) })
     }
 
     /// The calling task's turn with this VM.

@@ -8,6 +8,42 @@ use proxy_api::{
 
 use super::{Here, NotNow};
 
+/// Whether this is an address of one machine, as far as addresses tell.
+pub(super) fn is_of_a_machine(ip: IpAddr) -> bool {
+    let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    !(ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() || is_broadcast)
+}
+
+/// Whether this is an address on a link, and nowhere else.
+pub(super) fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
+impl Here {
+    /// Whether the leg has this address.
+    pub(super) fn has(&self, ip: IpAddr) -> bool {
+        self.leg.iter().any(|(own, _)| *own == ip)
+    }
+
+    /// Whether this address is on the leg's subnet.
+    pub(super) fn is_on_subnet(&self, ip: IpAddr) -> bool {
+        self.leg.iter().any(|(own, bits)| match (own, ip) {
+            (IpAddr::V4(own), IpAddr::V4(ip)) => {
+                let host = 32_u32.saturating_sub(u32::from(*bits));
+                (own.to_bits() ^ ip.to_bits()).checked_shr(host).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(own), IpAddr::V6(ip)) => {
+                let host = 128_u32.saturating_sub(u32::from(*bits));
+                (own.to_bits() ^ ip.to_bits()).checked_shr(host).unwrap_or(0) == 0
+            }
+            _ => false,
+        })
+    }
+}
+
 /// Refuses what cannot be staged here.
 pub(super) fn check(here: &Here, stage: &Stage) -> Result<(), NotNow> {
     let Stage { from, to, card, elsewhere, .. } = stage;
@@ -41,21 +77,14 @@ pub(super) fn check(here: &Here, stage: &Stage) -> Result<(), NotNow> {
     if card.addresses.is_empty() {
         return unfit("the vm has no address that could follow it".to_owned());
     }
-    let theirs = elsewhere.iter().filter(|one| !here.is(&one.place)).flat_map(|one| {
-        one.leg.iter().copied().chain(one.neighbours.iter().map(|neighbour| neighbour.address))
-    });
-    let all: Vec<IpAddr> = card.addresses.iter().copied().chain(theirs).collect();
-    if let Some(wrong) = all.iter().find(|ip| !is_of_a_machine(ip)) {
-        return unfit(format!("{wrong} is no address of one machine"));
-    }
-    // It would answer for itself as for another.
-    if let Some(own) = all.iter().find(|ip| here.leg.contains(ip)) {
-        return unfit(format!("{own} is this proxy's own leg"));
+    for ip in &card.addresses {
+        if !is_of_a_machine(*ip) || is_link_local(*ip) {
+            return unfit(format!("{ip} is no address that can follow a vm"));
+        }
+        // It would answer for itself as for another.
+        if here.has(*ip) {
+            return unfit(format!("{ip} is this proxy's own leg"));
+        }
     }
     Ok(())
-}
-
-fn is_of_a_machine(ip: &IpAddr) -> bool {
-    let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
-    !(ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() || is_broadcast)
 }

@@ -27,8 +27,8 @@ pub struct Here {
     pub proxy: PartName,
     /// The network that it has a leg on, if it has one.
     pub network: Option<PartName>,
-    /// The leg's addresses.
-    pub leg: Vec<IpAddr>,
+    /// The leg's addresses, with the lengths of their subnets' prefixes.
+    pub leg: Vec<(IpAddr, u8)>,
 }
 
 impl Here {

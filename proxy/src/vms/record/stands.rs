@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use network::leg::{Away as KernelAway, Hosting, Otherwise, Peer, VmWanted};
 use network::{Guest, Mac};
 use placement::{Epoch, Identity, PartName, Role, SiteName};
-use proxy_api::{Card, Elsewhere, Place, WayKind};
+use proxy_api::{Card, Elsewhere, Neighbour, Place, WayKind};
 
-use super::{Here, Moving, Record, Step};
+use super::{Here, Moving, Record, Step, fit};
 
 impl Record {
     /// Which way its packets go.
@@ -68,7 +68,7 @@ impl Record {
         let card = self.card.as_ref()?;
         let guest = Guest { mac: Mac(card.mac.0), addresses: card.addresses.clone() };
         let mut away = self.away.as_ref().map(|_| KernelAway { diverts: true, stands_in: true });
-        let mut hosting = self.hosting(&self.elsewhere, self.is_home);
+        let mut hosting = self.hosting(here, &self.elsewhere, self.is_home);
         match &self.moving {
             Some(Moving { stage, step }) if here.is(&stage.from) => match step {
                 Step::Staged => {}
@@ -76,35 +76,41 @@ impl Record {
                 _ => away = Some(KernelAway { diverts: true, stands_in: true }),
             },
             Some(Moving { stage, step: Step::Staged }) => {
-                hosting = self.hosting(&stage.elsewhere, self.away.is_some());
+                hosting = self.hosting(here, &stage.elsewhere, self.away.is_some());
             }
             _ => {}
         }
         (away.is_some() || hosting.is_some()).then_some(VmWanted { guest, away, hosting })
     }
 
-    fn hosting(&self, elsewhere: &[Elsewhere], is_home: bool) -> Option<Hosting> {
+    /// Those elsewhere that this proxy answers for. What a port has seen is more than that: whoever
+    /// is off the subnet is reached by a gateway, groups by nobody, and what is link-local and no
+    /// gateway's stays on its link.
+    fn hosting(&self, here: &Here, elsewhere: &[Elsewhere], is_home: bool) -> Option<Hosting> {
         let own = self.card.as_ref().map(|card| &card.addresses[..]).unwrap_or_default();
-        let mut peers: Vec<Peer> = Vec::new();
-        let mut add = |peer: Peer| {
-            let is_new = peers.iter().all(|known| known.address != peer.address);
-            if is_new && !own.contains(&peer.address) {
-                peers.push(peer);
-            }
+        let is_answered_for = |neighbour: &Neighbour| {
+            let ip = neighbour.address;
+            if fit::is_link_local(ip) { neighbour.is_gateway } else { here.is_on_subnet(ip) }
         };
-        for place in elsewhere {
-            let legs = place.leg.iter();
-            legs.for_each(|leg| {
-                add(Peer { address: *leg, is_router: false, is_here_too: false });
-            });
-            for neighbour in &place.neighbours {
-                add(Peer {
-                    address: neighbour.address,
-                    is_router: neighbour.is_gateway,
-                    is_here_too: neighbour.is_there_too,
-                });
-            }
-        }
+        let legs = elsewhere.iter().flat_map(|place| &place.leg).map(|leg| Peer {
+            address: *leg,
+            is_router: false,
+            is_here_too: false,
+        });
+        let neighbours = elsewhere.iter().flat_map(|place| &place.neighbours);
+        let neighbours = neighbours.filter(|neighbour| is_answered_for(neighbour));
+        let neighbours = neighbours.map(|neighbour| Peer {
+            address: neighbour.address,
+            is_router: neighbour.is_gateway,
+            is_here_too: neighbour.is_there_too,
+        });
+        let mut known = BTreeSet::new();
+        let peers = legs.chain(neighbours).filter(|peer| {
+            let ip = peer.address;
+            let is_other = !own.contains(&ip) && !here.has(ip) && fit::is_of_a_machine(ip);
+            is_other && known.insert(ip)
+        });
+        let peers: Vec<Peer> = peers.collect();
         let otherwise = if is_home { Otherwise::Here } else { Otherwise::There };
         (!peers.is_empty()).then_some(Hosting { peers, otherwise })
     }

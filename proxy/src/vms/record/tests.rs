@@ -12,7 +12,7 @@ fn here(site: &str) -> Here {
         site: site.parse().unwrap(),
         proxy: "p1".parse().unwrap(),
         network: Some("apps".parse().unwrap()),
-        leg: vec![leg.parse().unwrap()],
+        leg: vec![(leg.parse().unwrap(), 16)],
     }
 }
 
@@ -35,7 +35,7 @@ fn stage(epoch: u64, from: &str, to: &str) -> Stage {
     };
     let elsewhere = Elsewhere {
         place: place(from),
-        leg: here(from).leg,
+        leg: here(from).leg.into_iter().map(|(ip, _)| ip).collect(),
         neighbours: vec![neighbour],
         conversations: vec![],
     };
@@ -184,13 +184,42 @@ fn a_stage_that_would_harm_is_refused() {
         (&|s| s.elsewhere.clear(), "lacks the place"),
         (&|s| s.card.addresses.clear(), "no address"),
         (&|s| s.card.addresses.push("10.9.1.2".parse().unwrap()), "this proxy's own leg"),
-        (&|s| s.elsewhere[0].leg.push("10.9.1.2".parse().unwrap()), "this proxy's own leg"),
-        (&|s| s.elsewhere[0].leg.push("ff02::1".parse().unwrap()), "no address of one machine"),
+        (&|s| s.card.addresses.push("fe80::1".parse().unwrap()), "can follow a vm"),
+        (&|s| s.card.addresses.push("ff02::1".parse().unwrap()), "can follow a vm"),
         (&|s| s.card.addresses = vec!["10.9.2.1".parse().unwrap(); 65], "65 addresses"),
     ] {
         let said = refused(change);
         assert!(said.contains(message), "no '{message}' in: {said}");
     }
+}
+
+#[test]
+fn of_all_that_a_port_has_seen_only_machines_on_the_subnet_and_gateways_are_answered_for() {
+    let (b, mut stage) = (here("b"), stage(2, "a", "b"));
+    let seen = |address: &str, is_gateway| Neighbour {
+        address: address.parse().unwrap(),
+        is_gateway,
+        ..stage.elsewhere[0].neighbours[0]
+    };
+    let more = [
+        ("192.0.2.9", false),
+        ("224.0.0.251", false),
+        ("255.255.255.255", false),
+        ("fe80::5", false),
+        ("10.9.1.2", false),
+        ("10.9.2.1", false),
+        ("fe80::1", true),
+        ("10.9.0.1", true),
+        ("10.9.0.1", false),
+    ];
+    let more: Vec<Neighbour> = more.map(|(address, gateway)| seen(address, gateway)).to_vec();
+    stage.elsewhere[0].neighbours.extend(more);
+    let staged = Record::default().staged(&b, stage).unwrap();
+    let peers = staged.wanted(&b).unwrap().hosting.unwrap().peers;
+    let told: Vec<(String, bool)> =
+        peers.iter().map(|peer| (peer.address.to_string(), peer.is_router)).collect();
+    let wanted = [("10.9.1.1", false), ("10.9.21.1", false), ("fe80::1", true), ("10.9.0.1", true)];
+    assert_eq!(told, wanted.map(|(address, router)| (address.to_owned(), router)));
 }
 
 #[test]

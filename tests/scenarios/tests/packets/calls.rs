@@ -6,8 +6,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use lab::world::{World, WorldPlan, addresses};
 use placement::{Authority, End, Epoch, Owner, Pair, VmName};
 use proxy_api::{
-    CallError, Card, Claim, Elsewhere, GrantChannel, Mac, Neighbour, OfMove, Place, Reclaim,
-    Redirect, Stage, WayKind,
+    AtPort, CallError, Card, Claim, Elsewhere, GrantChannel, Mac, Neighbour, OfMove, Place,
+    Reclaim, Redirect, Stage, WayKind,
 };
 
 use scenarios::site::eventually;
@@ -259,4 +259,60 @@ fn flows_that_live_when_the_vm_leaves_are_noted_later_ones_are_stragglers_and_re
     assert!(broken_off.contains(&pinned.flow.id), "{broken_off:?}");
     assert_eq!(two.kernel("a"), standing);
     assert_eq!(reclaim(2, false).unwrap().broken_off, []);
+}
+
+#[test]
+fn a_move_without_a_hold_and_its_return_leave_nothing_once_both_are_reclaimed() {
+    let two = Two::new();
+    let serve = two.papers.credentials("a", "orchestrator", "serve");
+    let [agent_a, agent_b] = ["a", "b"].map(|site| two.papers.credentials(site, "agent", "hv1"));
+    let before = [two.kernel("a"), two.kernel("b")];
+    let place_of = |proxy: &Proxy, epoch: u64, to: &str| {
+        let redirect = Redirect { authority: authority(epoch), placement: place(to) };
+        let told = proxy.call(&serve, async |c| c.redirect(&vm(), &redirect).await).unwrap();
+        told.way.map(|way| way.kind)
+    };
+    let go = |epoch: u64, from: &str, to: &str| {
+        two.claim(epoch);
+        let stage = two.stage(epoch, from, to);
+        for proxy in [&two.a, &two.b] {
+            proxy.call(&serve, async |c| c.stage(&vm(), &stage).await).unwrap();
+        }
+    };
+    go(2, "a", "b");
+    let at = AtPort { authority: authority(2) };
+    let divert = two.a.call(&agent_a, async |c| c.divert(&vm(), &at).await);
+    assert_eq!(code(divert), "no_packet_path");
+    let other = two.b.call(&agent_a, async |c| c.release(&vm(), &at).await);
+    assert_eq!(code(other), "not_the_agent");
+    let other = two.b.call(&serve, async |c| c.release(&vm(), &at).await);
+    assert_eq!(code(other), "wrong_role");
+    for _ in 0..2 {
+        let released = two.b.call(&agent_b, async |c| c.release(&vm(), &at).await).unwrap();
+        assert_eq!(released.packets, 0);
+    }
+    assert_eq!(place_of(&two.b, 2, "b"), Some(WayKind::Hosting));
+    assert_eq!(place_of(&two.a, 2, "b"), Some(WayKind::Away));
+    let vm_at_a = format!("{} dev causeway", addresses::vm(1).ip.v4);
+    assert!(two.kernel("a").contains(&vm_at_a));
+
+    go(3, "b", "a");
+    // Until it is released, what is pinned at a goes on through the tunnel.
+    assert!(two.kernel("a").contains(&vm_at_a));
+    let at = AtPort { authority: authority(3) };
+    two.a.call(&agent_a, async |c| c.release(&vm(), &at).await).unwrap();
+    assert!(!two.kernel("a").contains(&vm_at_a));
+    assert_eq!(place_of(&two.a, 3, "a"), Some(WayKind::Hosting));
+    assert_eq!(place_of(&two.b, 3, "a"), Some(WayKind::Away));
+    let vms = two.b.call(&serve, async |c| c.vms().await).unwrap().vms;
+    assert_eq!((vms.len(), vms[0].epoch), (1, Epoch::new(3)));
+
+    let late = Reclaim { release: Epoch::new(2), force: false };
+    let refused = two.b.call(&serve, async |c| c.reclaim(&vm(), &late).await);
+    assert_eq!(code(refused), "later_move");
+    let reclaim = Reclaim { release: Epoch::new(3), force: false };
+    for proxy in [&two.a, &two.b] {
+        proxy.call(&serve, async |c| c.reclaim(&vm(), &reclaim).await).unwrap();
+    }
+    assert_eq!([two.kernel("a"), two.kernel("b")], before);
 }
