@@ -53,8 +53,10 @@ pub enum NetworkError {
         #[source]
         source: io::Error,
     },
-    /// A name that cannot stand in the kernel's tables.
-    #[error("'{name}' cannot name a table; write 1 to {most} of a-z, 0-9 and inner '-'")]
+    /// A name that cannot stand in rules and paths.
+    #[error(
+        "'{name}' cannot stand in rules and paths; write 1 to {most} of a-z, 0-9 and inner '-'"
+    )]
     BadName {
         /// The name.
         name: String,

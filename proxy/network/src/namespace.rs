@@ -16,8 +16,11 @@ use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::netlink::Netlink;
+use crate::vm::check_name;
 use crate::{NetworkError, own_namespace};
 
+/// Longest name: more than a network's with what we put before it.
+const NAME_BYTES_MAX: usize = 128;
 /// Where `ip netns` looks.
 const FOLDER: &str = "/run/netns";
 /// The calling thread's own.
@@ -71,6 +74,7 @@ impl Namespace {
     /// # Errors
     /// See [`NetworkError`].
     pub fn find(name: &str) -> Result<Option<Namespace>, NetworkError> {
+        check_name(name, NAME_BYTES_MAX)?;
         let failed = || NetworkError::kernel(format!("open network namespace {name}"));
         let namespace = match File::open(path_of(name)) {
             Ok(file) => OwnedFd::from(file),

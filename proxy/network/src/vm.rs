@@ -8,6 +8,8 @@ use crate::{Mac, NetworkError};
 
 /// Longest name, as elsewhere: a DNS label's limit.
 const NAME_BYTES_MAX: usize = 63;
+/// The kernel's longest name of an interface.
+const INTERFACE_BYTES_MAX: usize = 15;
 /// FNV-1a, 32 bits: numbers that stay the same over restarts and versions.
 const FNV_BASIS: u32 = 0x811c_9dc5;
 const FNV_PRIME: u32 = 0x0100_0193;
@@ -54,6 +56,24 @@ impl FromStr for VmTag {
     }
 }
 
+/// Names of interfaces and namespaces travel into rules and paths: what the kernel takes is more than
+/// those do.
+pub(crate) fn check_name(name: &str, most: usize) -> Result<(), NetworkError> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let fits =
+        (1..=most).contains(&name.len()) && name.bytes().all(allowed) && !name.starts_with('.');
+    if fits {
+        return Ok(());
+    }
+    let name = name.chars().take(NAME_BYTES_MAX).collect::<String>().escape_default().to_string();
+    Err(NetworkError::BadName { name, most })
+}
+
+/// As [`check_name`], for an interface.
+pub(crate) fn check_interface(name: &str) -> Result<(), NetworkError> {
+    check_name(name, INTERFACE_BYTES_MAX)
+}
+
 impl fmt::Display for VmTag {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.0)
@@ -97,5 +117,15 @@ mod tests {
     #[test]
     fn a_names_number_stays_what_it_is() {
         assert_eq!("web".parse::<VmTag>().unwrap().number(), 0x0fd9_bc91);
+    }
+
+    #[test]
+    fn an_interface_is_named_so_that_nft_reads_a_name() {
+        for name in ["cwtap0", "vnet1", "tap-web.2"] {
+            assert!(check_interface(name).is_ok(), "{name}");
+        }
+        for name in ["", "..", "a/b", "a b", "tap\"", "tap;", "sixteen-letters-", "täp"] {
+            assert!(check_interface(name).is_err(), "{name}");
+        }
     }
 }

@@ -36,6 +36,7 @@ use crate::namespace::Namespace;
 use crate::netlink::{Address, Netlink};
 use crate::nft::{Nft, NftProgram};
 use crate::tuples::{self, TUPLES_MAX};
+use crate::vm::check_interface;
 use crate::{Mac, NetworkError, Tuple, VmTag};
 
 /// The TUN's name, in the namespace of ours.
@@ -90,6 +91,7 @@ impl Leg {
     /// # Errors
     /// See [`NetworkError`]; [`down`] undoes what was done.
     pub fn up(plan: &LegPlan) -> Result<(Leg, OwnedFd), NetworkError> {
+        check_interface(&plan.interface)?;
         let namespace = Namespace::make(&plan.namespace)?;
         let taken = take::take(plan, &namespace)?;
         let inside = namespace.enter()?;

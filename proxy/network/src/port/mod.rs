@@ -29,6 +29,7 @@ use std::collections::BTreeMap;
 use crate::netlink::Netlink;
 use crate::nft::{Nft, NftProgram};
 use crate::tuples;
+use crate::vm::check_interface;
 use crate::{Guest, Mac, NetworkError, Tuple, VmTag};
 
 /// What is done at a port besides watching.
@@ -84,7 +85,7 @@ impl Port {
     /// See [`NetworkError`]; ask again.
     pub fn set(&self, tap: Option<&str>, wanted: PortWanted) -> Result<(), NetworkError> {
         if let Some(tap) = tap {
-            rules::check_name(tap)?;
+            check_interface(tap)?;
         }
         if wanted.turn_round.is_some() {
             turn::make(&open()?, &self.vm, &self.bridge)?;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::{PortWanted, Protocol, turn};
 use crate::tuples::TUPLES_MAX;
-use crate::{Guest, Mac, NetworkError, VmTag};
+use crate::{Guest, Mac, VmTag};
 
 /// What has been seen: the sets, by protocol and family. More than five fields and this nft would
 /// list nonsense.
@@ -17,20 +17,7 @@ pub(super) const SEEN_SETS: [(&str, Protocol, bool); 4] = [
 ];
 /// How long after its last frame a conversation is told.
 const SEEN_TIMEOUT: &str = "1h";
-/// The kernel's longest name of an interface.
-const NAME_BYTES_MAX: usize = 15;
 const IS_UNICAST: &str = "ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00";
-
-/// Names travel into chains.
-pub(super) fn check_name(interface: &str) -> Result<(), NetworkError> {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-    let fits = (1..=NAME_BYTES_MAX).contains(&interface.len()) && interface.bytes().all(allowed);
-    if fits {
-        return Ok(());
-    }
-    let name = interface.escape_default().to_string();
-    Err(NetworkError::BadName { name, most: NAME_BYTES_MAX })
-}
 
 /// All of it, whatever stood before.
 pub(super) fn text(vm: &VmTag, guest: &Guest, tap: Option<&str>, wanted: PortWanted) -> String {
@@ -176,16 +163,6 @@ fn hexadecimal(address: &IpAddr) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_tap_is_named_so_that_nft_reads_a_name() {
-        for name in ["cwtap0", "vnet1", "tap-web.2"] {
-            assert!(check_name(name).is_ok(), "{name}");
-        }
-        for name in ["", "a b", "tap\"", "tap;", "sixteen-letters-", "täp"] {
-            assert!(check_name(name).is_err(), "{name}");
-        }
-    }
 
     #[test]
     fn a_port_that_only_watches_touches_nothing_that_passes() {
