@@ -137,10 +137,7 @@ impl VmPort {
         }
         let taps = process.names().map_err(PortError::Taps)?;
         let before = self.standing.clone();
-        for (index, leg) in legs(&cards).await?.into_iter().enumerate() {
-            self.standing.at(index).turn_round = leg;
-        }
-        self.standing.holding = Some(claim.epoch);
+        self.standing.hold(claim.epoch, legs(&cards).await?);
         self.leaving = None;
         // The disk is asked before anything is held, not while it is; so is the pair made.
         self.save().await?;
@@ -149,9 +146,9 @@ impl VmPort {
         }
 
         let at = AtPort { authority: claim.clone() };
-        for proxy in distinct(&cards) {
+        for (number, proxy) in distinct(&cards).into_iter().enumerate() {
             let diverted = proxy.divert(&self.vm, &at).await;
-            if diverted.as_ref().is_err_and(ProxyError::is_refused) {
+            if number == 0 && diverted.as_ref().is_err_and(ProxyError::is_refused) {
                 // Nothing is kept back, so that a stop may follow without a hold.
                 self.standing = before;
                 self.save().await?;
@@ -222,10 +219,10 @@ impl VmPort {
         let released = self.have_released(&cards, &AtPort { authority: claim.clone() }).await;
         self.leaving = None;
         if self.standing.holding.is_some() {
-            let called_off = self.standing.cards.clone();
-            self.standing.cards.iter_mut().for_each(|at| at.turn_round = None);
+            let held = self.standing.cards.clone();
+            self.standing.call_off();
             if let Err(error) = self.set(&cards, taps).await {
-                self.standing.cards = called_off;
+                self.standing.cards = held;
                 return Err(error);
             }
             self.is_untidy = true;
