@@ -19,28 +19,31 @@ impl QemuHost {
         kept: &Kept,
     ) -> Result<Progress, HostError> {
         let epoch = kept.record.epoch;
-        if let CopyCommand::MirrorStart = command {
-            self.start_copy(kept).await?;
-        }
-        if let (CopyCommand::Cancel, None) = (command, &self.copy) {
-            return self.cancel_unknown(kept).await;
+        match command {
+            CopyCommand::MirrorStart => self.start_copy(kept).await?,
+            // Whichever move began it: a claim that has taken the VM over may give it up.
+            CopyCommand::Cancel => return self.cancel_copy(kept).await,
+            CopyCommand::MemoryStart { .. } | CopyCommand::Finish => {}
         }
         let none = || CopyError::Phase { found: "not begun".to_owned(), wanted: "mirroring" };
         let copy = self.copy.as_mut().filter(|copy| copy.progress().epoch == epoch);
         let copy = copy.ok_or_else(none)?;
         match command {
-            CopyCommand::MirrorStart => {}
+            CopyCommand::MirrorStart | CopyCommand::Cancel => {}
             CopyCommand::MemoryStart { bytes_per_s, remaining_bytes_max } => {
                 copy.start_memory(bytes_per_s, remaining_bytes_max)?;
             }
             CopyCommand::Finish => copy.finish()?,
-            CopyCommand::Cancel => copy.cancel().await?,
         }
         Ok(copy.progress())
     }
 
-    /// A copy that an earlier agent drove, if any, is ended; of its progress nothing is known.
-    async fn cancel_unknown(&mut self, kept: &Kept) -> Result<Progress, HostError> {
+    /// Of a copy that an earlier agent drove nothing is known but that it is ended.
+    async fn cancel_copy(&mut self, kept: &Kept) -> Result<Progress, HostError> {
+        if let Some(copy) = &mut self.copy {
+            copy.cancel().await?;
+            return Ok(copy.progress());
+        }
         if let Some(made_by) = kept.record.seat.incarnation().map(|seat| seat.made_by.clone())
             && self.has(&made_by)
         {
