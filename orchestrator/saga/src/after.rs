@@ -4,9 +4,8 @@ use crate::effort::{Effort, Went};
 use crate::engine::Engine;
 use crate::history::State;
 use crate::names::StepId;
-use crate::record::{Ended, Event, Kind};
+use crate::record::{Event, Kind};
 use crate::room::{Fact, Question, Step, Trouble};
-use crate::stop::Stopped;
 use crate::undoing::{Halt, Halted};
 
 /// A saga past its point of no return. What could have been undone is gone with the state before:
@@ -45,7 +44,8 @@ pub struct After {
     engine: Box<Engine>,
 }
 
-/// Shows that a saga went all the way. Only [`After::finish`] makes one:
+/// A saga that went all the way, whose end the runner has yet to write. Only [`After::finish`] makes
+/// one:
 ///
 /// ```compile_fail,E0451
 /// # use saga::{After, Finished};
@@ -56,6 +56,7 @@ pub struct After {
 #[derive(Debug)]
 pub struct Finished<O> {
     pub(crate) output: O,
+    pub(crate) engine: Box<Engine>,
 }
 
 impl After {
@@ -74,17 +75,11 @@ impl After {
     }
 
     /// Ends the saga.
-    pub async fn finish<O: Fact>(mut self, output: O) -> Result<Finished<O>, Halted> {
-        match self.end(&output).await {
-            Ok(()) => Ok(Finished { output }),
+    pub async fn finish<O: Fact>(self, output: O) -> Result<Finished<O>, Halted> {
+        match self.engine.nothing_more("finishing") {
+            Ok(()) => Ok(Finished { output, engine: self.engine }),
             Err(stopped) => Err(Halted(stopped.into())),
         }
-    }
-
-    async fn end<O: Fact>(&mut self, output: &O) -> Result<(), Stopped> {
-        self.engine.nothing_more("finishing")?;
-        let output = self.engine.write(StepId::new("finish"), output)?;
-        self.engine.append(Event::Ended(Ended::Completed { output })).await
     }
 
     async fn asked<Q: Question>(mut self, question: Q) -> Result<(Self, Q::Answer), Halt> {

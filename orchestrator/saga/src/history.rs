@@ -144,7 +144,7 @@ impl History {
                 raised
             }
             Event::GaveUp { .. } => true,
-            Event::GivingBack => self.turned.is_some(),
+            Event::GivingBack => self.turned.is_some() || self.is_past_pivot(),
             Event::Began { attempt } => self.begin(*attempt),
             Event::Answered { step, answer } => {
                 self.add(step, Kind::Question, State::Done(answer.clone()))

@@ -13,7 +13,7 @@ use crate::control::Control;
 use crate::engine::Engine;
 use crate::history::History;
 use crate::journal::{Append, AppendError, Guard, Journal};
-use crate::names::{Act, SagaName};
+use crate::names::{Act, SagaName, StepId};
 use crate::record::{Cause, Ended, Event, Kind, Record, RecordError};
 use crate::room::{Fact, Trouble};
 use crate::stop::Stopped;
@@ -49,9 +49,9 @@ pub trait Workflow: Sync {
         input: &Self::Input,
     ) -> impl Future<Output = Result<(), NotTaken>> + Send;
 
-    /// Called when a saga that was taken over ends undone, after everything else is: whatever
+    /// Called when a saga that was taken over ends, after everything else is done or undone: whatever
     /// [`take_over`](Self::take_over) left at a party is given back. (The runner may have been
-    /// killed before the step that claims, or after its undo.) May be called again.
+    /// killed before the step that claims, or after the one that gives back.) May be called again.
     fn give_back(
         &self,
         cx: &Context,
@@ -262,7 +262,11 @@ impl<W: Workflow> Driven<'_, W> {
         loop {
             engine.at = 0;
             let undone = match workflow.run(Before::new(engine), &input).await {
-                Ok(Finished { output }) => return Ok(End::Completed(output)),
+                Ok(Finished { output, mut engine }) => {
+                    engine.give_back(workflow, &input).await?;
+                    engine.complete(&output).await?;
+                    return Ok(End::Completed(output));
+                }
                 Err(Halted(Halt::Stopped(stopped))) => return Err(*stopped),
                 Err(Halted(Halt::Undone(engine, cause))) => (engine, cause),
             };
@@ -344,6 +348,11 @@ impl Engine {
             };
             self.retry_or_give_up(&mut tries, "give-back", trouble).await?;
         }
+    }
+
+    async fn complete<O: Fact>(&mut self, output: &O) -> Result<(), Stopped> {
+        let output = self.write(StepId::new("finish"), output)?;
+        self.append(Event::Ended(Ended::Completed { output })).await
     }
 
     /// After everything of an attempt is undone: begins the next one if the attempt was only
