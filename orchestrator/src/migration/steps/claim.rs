@@ -93,11 +93,12 @@ impl<P: Parties> Claim<'_, P> {
         Ok(())
     }
 
-    /// Whether this very incarnation owns it already: an attempt that was taken over and undone
-    /// before it had claimed leaves the claim of the takeover standing.
+    /// Whether this orchestrator owns it already, in this incarnation or an earlier one: a claim that
+    /// came late, or that a takeover made after all else was given back. A VM has one move at a time
+    /// here, so that nobody drives what stands under such a claim.
     async fn is_ours(&self, end: &End) -> Result<bool, Trouble> {
         let owner = self.0.view(end).await?.and_then(|view| view.record.owner);
-        Ok(owner.as_ref() == Some(self.0.owner))
+        Ok(owner.is_some_and(|owner| owner.name == self.0.owner.name))
     }
 
     async fn highest_seen(&self) -> Result<u64, Trouble> {
