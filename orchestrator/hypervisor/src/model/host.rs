@@ -41,7 +41,7 @@ pub(super) struct ModelVm {
     answers: Vec<(OrderKey, Command, Answer)>,
 }
 
-/// A copy that was switched over at the stop, and by which the VM is known.
+/// Why an effect failed, after the code that the agent's API has for it.
 type Failed = String;
 
 impl ModelVm {

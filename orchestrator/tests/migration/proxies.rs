@@ -1,0 +1,152 @@
+//! Model proxies: epochs by the real rules, and the grants that stand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use hypervisor::CallTrouble;
+use hypervisor::model::ModelAgent;
+use orchestrator::migration::{Parties, ProxyPort};
+use orchestrator_api::{Place, Refusal};
+use placement::{Authority, End, PartName, SiteName, VmName, Watermark};
+use proxy_api::{Claim, GrantChannel, Networks, Redirect, Stage, Tunnel, TunnelPeer};
+
+/// Where there is an agent and a proxy, each proxy connected with each.
+pub(crate) const SITES: [&str; 3] = ["a", "b", "c"];
+
+#[derive(Default)]
+struct Inner {
+    marks: BTreeMap<VmName, Watermark>,
+    grants: BTreeSet<String>,
+}
+
+/// One proxy.
+#[derive(Clone, Default)]
+pub(crate) struct ModelProxy(Arc<Mutex<Inner>>);
+
+impl ModelProxy {
+    pub(crate) fn grants(&self) -> BTreeSet<String> {
+        self.0.lock().unwrap().grants.clone()
+    }
+}
+
+fn stale(why: &placement::Stale) -> CallTrouble {
+    let refusal = Refusal {
+        code: "stale_epoch".to_owned(),
+        message: why.to_string(),
+        remedy: "claim anew".to_owned(),
+    };
+    CallTrouble::Refused { party: "model proxy".to_owned(), refusal }
+}
+
+impl ProxyPort for ModelProxy {
+    async fn claim(&self, vm: &VmName, claim: &Claim) -> Result<(), CallTrouble> {
+        let mut inner = self.0.lock().unwrap();
+        let mark = inner.marks.entry(vm.clone()).or_default();
+        let raised = mark.raised(&claim.authority).map_err(|why| stale(&why))?;
+        if raised.epoch() > mark.epoch() {
+            *mark = raised;
+            inner.grants.clear();
+        }
+        Ok(())
+    }
+
+    async fn give_back(&self, vm: &VmName, authority: &Authority) -> Result<(), CallTrouble> {
+        let mut inner = self.0.lock().unwrap();
+        let mark = inner.marks.entry(vm.clone()).or_default();
+        mark.admit(authority).or_else(|why| match why {
+            placement::Stale::Ended { .. } => Ok(()),
+            why => Err(stale(&why)),
+        })?;
+        *mark = mark.ending(authority.epoch);
+        inner.grants.clear();
+        Ok(())
+    }
+
+    async fn grant(
+        &self,
+        vm: &VmName,
+        channel: &PartName,
+        grant: &GrantChannel,
+    ) -> Result<(), CallTrouble> {
+        let mut inner = self.0.lock().unwrap();
+        let mark = inner.marks.entry(vm.clone()).or_default();
+        mark.admit(&grant.authority).map_err(|why| stale(&why))?;
+        inner.grants.insert(format!("{vm}.{}.{channel}", grant.authority.epoch));
+        Ok(())
+    }
+
+    async fn revoke(
+        &self,
+        vm: &VmName,
+        channel: &PartName,
+        grant: &GrantChannel,
+    ) -> Result<(), CallTrouble> {
+        let mut inner = self.0.lock().unwrap();
+        let mark = inner.marks.entry(vm.clone()).or_default();
+        mark.admit(&grant.authority).map_err(|why| stale(&why))?;
+        inner.grants.remove(&format!("{vm}.{}.{channel}", grant.authority.epoch));
+        Ok(())
+    }
+
+    async fn stage(&self, vm: &VmName, stage: &Stage) -> Result<(), CallTrouble> {
+        let mut inner = self.0.lock().unwrap();
+        let mark = inner.marks.entry(vm.clone()).or_default();
+        mark.admit(&stage.authority).map_err(|why| stale(&why))?;
+        inner.grants.insert(format!("{vm}.{} staged", stage.authority.epoch));
+        Ok(())
+    }
+
+    async fn unstage(&self, vm: &VmName, authority: &Authority) -> Result<(), CallTrouble> {
+        let mut inner = self.0.lock().unwrap();
+        let mark = inner.marks.entry(vm.clone()).or_default();
+        mark.admit(authority).map_err(|why| stale(&why))?;
+        inner.grants.remove(&format!("{vm}.{} staged", authority.epoch));
+        Ok(())
+    }
+
+    async fn redirect(&self, vm: &VmName, redirect: &Redirect) -> Result<(), CallTrouble> {
+        let mut inner = self.0.lock().unwrap();
+        let mark = inner.marks.entry(vm.clone()).or_default();
+        *mark = mark.raised(&redirect.authority).map_err(|why| stale(&why))?;
+        Ok(())
+    }
+
+    async fn networks(&self) -> Result<Networks, CallTrouble> {
+        Ok(Networks { legs: Vec::new() })
+    }
+
+    async fn tunnel(&self) -> Result<Tunnel, CallTrouble> {
+        let peer = |site: &str| TunnelPeer {
+            identity: format!("causeway://site/{site}/role/proxy/name/p1").parse().unwrap(),
+            is_connected: true,
+            bulk_connected: 1,
+            rtt_us: Some(20_000),
+            channels: Vec::new(),
+        };
+        Ok(Tunnel { peers: SITES.map(peer).into() })
+    }
+}
+
+/// Everybody in a trial.
+#[derive(Clone, Default)]
+pub(crate) struct ModelParties {
+    pub(crate) agents: BTreeMap<Place, ModelAgent>,
+    pub(crate) proxies: BTreeMap<(SiteName, PartName), ModelProxy>,
+}
+
+impl Parties for ModelParties {
+    type Agent = ModelAgent;
+    type Proxy = ModelProxy;
+
+    fn agent(&self, end: &End) -> Option<&ModelAgent> {
+        self.agents.get(&Place::from(end))
+    }
+
+    fn proxy(&self, end: &End) -> Option<&ModelProxy> {
+        self.proxies.get(&(end.site.clone(), end.proxy.clone()))
+    }
+
+    fn proxies(&self) -> Vec<&ModelProxy> {
+        self.proxies.values().collect()
+    }
+}
