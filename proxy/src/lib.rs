@@ -54,6 +54,7 @@ pub mod route;
 pub mod run;
 pub mod running;
 pub mod service;
+mod shared;
 pub mod traffic;
 pub mod tun;
 pub mod vms;

@@ -10,6 +10,7 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use metrics::counter;
 use placement::{Epoch, VmName};
 use proxy_api::{Flow, FlowId, PINNED_PER_PAGE_MAX, Passed, PinnedFlow, PinnedPage, Straggler};
 
@@ -134,6 +135,7 @@ impl Pinned {
                 Begun::Listed
             }
             Stage::Left => {
+                counter!("causeway_stragglers_total", "vm" => vm.to_string()).increment(1);
                 if of.stragglers.len() >= STRAGGLERS_MAX {
                     of.stragglers.pop_front();
                 }

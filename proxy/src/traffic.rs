@@ -25,7 +25,8 @@ use crate::leg::Ground;
 use crate::listen::{self, ListenError, Socket};
 use crate::pinned::Seen;
 use crate::service::{Backend, Service, Services, Vip};
-use crate::worker::{Handle, Listing, Shared, Word, unix_ms};
+use crate::shared::unix_ms;
+use crate::worker::{Handle, Listing, Shared, Word};
 
 /// Most workers, whatever the machine.
 const WORKERS_MAX: usize = 64;

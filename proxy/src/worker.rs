@@ -9,12 +9,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use arc_swap::ArcSwap;
-use dashmap::DashMap;
 use placement::{PartName, VmName};
 use proxy_api::{FLOWS_PER_PAGE_MAX, FlowId, FlowQuery, Protocol, StateFilter};
 use tokio::net::{TcpListener, UdpSocket};
@@ -23,73 +19,20 @@ use tokio::task::{AbortHandle, LocalSet, spawn_local};
 
 use crate::accept::accept_all;
 use crate::account::{self, History};
-use crate::admit::{Capacity, Place};
-use crate::datagram::{Census, Mailbox};
+use crate::admit::Place;
+use crate::datagram::Mailbox;
 use crate::flow::{Event, Flow, Slab};
-use crate::held::Held;
 use crate::leg::Ground;
 use crate::listen::Socket;
-use crate::pinned::{Begun, Pinned, Seen};
+use crate::pinned::{Begun, Seen};
 use crate::relay::{BUFFER_BYTES, Pipes};
-use crate::service::{Service, Services, Vip};
+use crate::service::{Service, Vip};
+pub use crate::shared::Shared;
+use crate::shared::{Found, unix_ms};
 use crate::watch::Watch;
 
 /// Words to a worker that may wait; who has more to say waits as well.
 const WORDS_MAX: usize = 64;
-
-/// What all workers share. None of it is touched while bytes pass.
-#[derive(Debug)]
-pub struct Shared {
-    /// What there is, swapped by a reload.
-    pub services: ArcSwap<Services>,
-    /// VMs that cannot answer at the moment.
-    pub held: Arc<Held>,
-    /// Flows that moves have listed.
-    pub pinned: Pinned,
-    /// How many flows there may be.
-    pub capacity: Arc<Capacity>,
-    /// Where each live flow is, by the number of its id.
-    found: DashMap<u64, Found>,
-    /// Who is at each UDP VIP that there ever was.
-    censuses: DashMap<SocketAddr, Arc<Census>>,
-    boot_us: u64,
-    last_number: AtomicU64,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Found {
-    worker: usize,
-    place: usize,
-}
-
-impl Shared {
-    /// Nothing to serve yet.
-    #[must_use]
-    pub fn new(flows_max: u64) -> Shared {
-        Shared {
-            services: ArcSwap::default(),
-            held: Arc::default(),
-            pinned: Pinned::default(),
-            capacity: Arc::new(Capacity::new(flows_max)),
-            found: DashMap::new(),
-            censuses: DashMap::new(),
-            boot_us: unix_us(),
-            last_number: AtomicU64::new(0),
-        }
-    }
-
-    /// Which worker has a flow, and where.
-    #[must_use]
-    pub fn find(&self, id: FlowId) -> Option<(usize, usize)> {
-        let found = (id.boot_us == self.boot_us).then(|| self.found.get(&id.number))??;
-        Some((found.worker, found.place))
-    }
-
-    fn next_id(&self) -> FlowId {
-        let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
-        FlowId { boot_us: self.boot_us, number }
-    }
-}
 
 /// What a worker can be told.
 #[derive(Debug)]
@@ -393,14 +336,4 @@ impl Known<'_> {
             Known::Ended(flow) => flow.clone(),
         }
     }
-}
-
-/// Now, in milliseconds since 1970.
-pub(crate) fn unix_ms() -> u64 {
-    unix_us() / 1_000
-}
-
-fn unix_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

@@ -184,6 +184,24 @@ pub enum WayKind {
     Hosting,
 }
 
+impl WayKind {
+    /// Every way.
+    pub const ALL: [WayKind; 5] =
+        [WayKind::Leaving, WayKind::Staged, WayKind::Holding, WayKind::Away, WayKind::Hosting];
+
+    /// As in JSON, and in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WayKind::Leaving => "leaving",
+            WayKind::Staged => "staged",
+            WayKind::Holding => "holding",
+            WayKind::Away => "away",
+            WayKind::Hosting => "hosting",
+        }
+    }
+}
+
 /// What was counted on a way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WayPackets {
@@ -208,6 +226,13 @@ pub struct WayPackets {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ways_are_called_in_metrics_as_in_json() {
+        for kind in WayKind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+        }
+    }
 
     #[test]
     fn a_stage_that_says_more_than_is_known_is_refused() {

@@ -68,8 +68,8 @@ fn check_network(
         leg if is_interface(leg) => Ok(leg.to_owned()),
         _ => {
             let message = format!(
-                "is no interface's name; write 1 to {INTERFACE_BYTES_MAX} bytes without blanks, \
-                 slashes and colons"
+                "is no interface's name; write 1 to {INTERFACE_BYTES_MAX} of a-z, A-Z, 0-9, '-', '_' \
+                 and inner '.'"
             );
             Err(problems.at(written.leg.span(), "network.0.leg", message))
         }
@@ -88,11 +88,11 @@ fn check_network(
 }
 
 fn is_interface(name: &str) -> bool {
-    let is_fit = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b':';
+    // It travels into rules and paths: what the kernel takes is more than those do.
+    let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     (1..=INTERFACE_BYTES_MAX).contains(&name.len())
         && name.bytes().all(is_fit)
-        && name != "."
-        && name != ".."
+        && !name.starts_with('.')
 }
 
 fn gateways(written: &[Spanned<String>], problems: &mut Problems<'_>) -> Result<Vec<IpAddr>, Told> {

@@ -14,10 +14,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use daemon::state::StateFolder;
+use metrics::gauge;
 use network::leg::VmWanted;
 use network::{NetworkError, VmTag};
 use placement::{Authority, Epoch, Identity, Pair, VmName, Watermark};
-use proxy_api::{Diverted, Networks, Redirect, Released, Stage, Vm, VmWay, Vms as Told};
+use proxy_api::{Diverted, Networks, Redirect, Released, Stage, Vm, VmWay, Vms as Told, WayKind};
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 use tokio::task::spawn_blocking;
 
@@ -66,6 +67,7 @@ impl Vms {
         let mut wanted = BTreeMap::new();
         for vm in epochs.marks().into_keys() {
             let kept = Kept::load(&state, &vm)?;
+            measure(&vm, kept.record().kind(&here));
             if let Some(of_vm) = kept.record().wanted(&here) {
                 wanted.insert(tag(&vm)?, of_vm);
             }
@@ -260,6 +262,7 @@ impl Vms {
         let wanted = record.wanted(&self.here);
         kept.keep(record).await?;
         self.set(vm, wanted).await?;
+        measure(vm, kept.record().kind(&self.here));
         Ok(self.view(vm, kept.record()))
     }
 
@@ -343,6 +346,14 @@ impl Vms {
 
     fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<VmName, Arc<Turn<Kept>>>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which way the VM's packets go: 1 for that, 0 for the others.
+fn measure(vm: &VmName, way: Option<WayKind>) {
+    for kind in WayKind::ALL {
+        let gauge = gauge!("causeway_vm_way", "vm" => vm.to_string(), "way" => kind.as_str());
+        gauge.set(if way == Some(kind) { 1.0 } else { 0.0 });
     }
 }
 

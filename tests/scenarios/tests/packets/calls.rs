@@ -232,10 +232,16 @@ fn flows_that_live_when_the_vm_leaves_are_noted_later_ones_are_stragglers_and_re
     eventually(|| {
         let text = two.a.call(&serve, async |c| c.metrics().await);
         let text = text.map_err(|error| error.to_string())?;
-        let dropped = text.lines().find_map(|line| {
-            line.strip_prefix("causeway_packets_dropped_total{cause=\"no_way\"} ")
-        });
-        if dropped.is_some_and(|count| count != "0") { Ok(()) } else { Err(text) }
+        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+        let dropped = value("causeway_packets_dropped_total{cause=\"no_way\"} ");
+        let is_away = value("causeway_vm_way{vm=\"web\",way=\"away\"} ");
+        let stragglers = value("causeway_stragglers_total{vm=\"web\"} ");
+        let told = [dropped, is_away, stragglers];
+        if told.iter().all(|told| told.is_some_and(|count| count != "0")) {
+            Ok(())
+        } else {
+            Err(text)
+        }
     });
 
     let viewer = two.papers.credentials("a", "viewer", "eyes");
