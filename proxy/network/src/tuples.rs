@@ -9,13 +9,28 @@ use crate::{Mac, Tuple};
 /// Elements of one set, and conversations of one VM in one list.
 pub const TUPLES_MAX: usize = 65_536;
 
-/// The conversations in a set that `nft -j list set` told, each with the MAC that stands with it, if
-/// one does. What is no conversation is passed over.
+/// The conversations in the sets that nft told in JSON, each with the MAC that stands with it, if one
+/// does. What is no conversation is passed over.
 pub(crate) fn read(told: &Value) -> impl Iterator<Item = (Tuple, Option<Mac>)> {
+    sets(told).flat_map(elements).take(TUPLES_MAX)
+}
+
+/// Those of the set of this name, where a whole table was told.
+pub(crate) fn read_of<'t>(
+    told: &'t Value,
+    set: &'t str,
+) -> impl Iterator<Item = (Tuple, Option<Mac>)> + 't {
+    let is_named = move |found: &&Value| found.get("name").and_then(Value::as_str) == Some(set);
+    sets(told).filter(is_named).flat_map(elements).take(TUPLES_MAX)
+}
+
+fn sets(told: &Value) -> impl Iterator<Item = &Value> {
     let objects = told.get("nftables").and_then(Value::as_array).into_iter().flatten();
-    let elements =
-        objects.filter_map(|object| object.get("set")?.get("elem")?.as_array()).flatten();
-    elements.filter_map(element).take(TUPLES_MAX)
+    objects.filter_map(|object| object.get("set"))
+}
+
+fn elements(set: &Value) -> impl Iterator<Item = (Tuple, Option<Mac>)> + '_ {
+    set.get("elem").and_then(Value::as_array).into_iter().flatten().filter_map(element)
 }
 
 /// An element is its value, or an object that has it beside its times.
@@ -73,6 +88,10 @@ mod tests {
         assert_eq!((read[0].0.peer_port, read[1].0.vm_port), (5432, 1));
         assert_eq!(read[0].1.map(|mac| mac.to_string()).as_deref(), Some("02:00:00:00:21:01"));
         assert_eq!(read[1].1, None);
+        assert_eq!(
+            (read_of(&told, "seen_tcp4").count(), read_of(&told, "seen_udp4").count()),
+            (2, 0)
+        );
     }
 
     #[test]

@@ -128,9 +128,10 @@ impl Port {
     /// See [`NetworkError`].
     pub fn seen(&self, leg: Option<Mac>) -> Result<Vec<Seen>, NetworkError> {
         let mut seen: BTreeMap<(Protocol, Tuple), Option<Mac>> = BTreeMap::new();
+        // Asked once for all sets: a VM may stand still while it is.
+        let told = self.nft.list(&["table", "netdev", &self.vm.table()])?;
         for (set, protocol, _) in rules::SEEN_SETS {
-            let told = self.nft.list(&["set", "netdev", &self.vm.table(), set])?;
-            for (tuple, mac) in told.iter().flat_map(tuples::read) {
+            for (tuple, mac) in told.iter().flat_map(|told| tuples::read_of(told, set)) {
                 let known = seen.entry((protocol, tuple)).or_default();
                 *known = known.or(mac.filter(|mac| Some(*mac) != leg));
             }
