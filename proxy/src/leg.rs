@@ -46,6 +46,7 @@ impl Ground {
 pub struct Leg {
     name: PartName,
     interface: String,
+    gateways: Vec<IpAddr>,
     leg: leg::Leg,
     ground: Ground,
 }
@@ -64,9 +65,9 @@ impl Leg {
         let (leg, tun) = leg::Leg::up(&plan)?;
         let namespace = Namespace::find(&plan.namespace)?;
         let ground = Ground(namespace.map(Arc::new));
-        let (name, interface) = (network.name.clone(), plan.interface);
+        let (name, interface, gateways) = (network.name.clone(), plan.interface, plan.gateways);
         tracing::info!(network = %name, interface, namespace = plan.namespace, "leg is up");
-        Ok((Leg { name, interface, leg, ground }, tun))
+        Ok((Leg { name, interface, gateways, leg, ground }, tun))
     }
 
     /// Where backends are reached.
@@ -93,6 +94,7 @@ impl Leg {
             network: self.name.clone(),
             mac: Mac(self.leg.mac().0),
             addresses: self.leg.addresses(),
+            gateways: self.gateways.clone(),
             namespace: self.leg.namespace().name().to_owned(),
             interface: self.interface.clone(),
             tun: TUN.to_owned(),

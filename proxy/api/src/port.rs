@@ -111,6 +111,8 @@ pub struct Leg {
     pub mac: Mac,
     /// Its addresses there.
     pub addresses: Vec<IpAddr>,
+    /// The network's own gateways, as the proxy was told: whoever stages a VM names them.
+    pub gateways: Vec<IpAddr>,
     /// The network namespace that it stands in.
     pub namespace: String,
     /// The interface itself.

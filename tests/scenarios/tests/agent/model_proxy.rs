@@ -56,6 +56,7 @@ impl ModelProxy {
             network: "app".parse().unwrap(),
             mac: station.mac.to_string().parse().unwrap(),
             addresses: station.ip.each().to_vec(),
+            gateways: site.gateway().ip.each().to_vec(),
             namespace: String::new(),
             interface: "leg".to_owned(),
             tun: "tun0".to_owned(),

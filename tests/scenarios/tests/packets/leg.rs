@@ -45,6 +45,7 @@ fn backends_are_reached_over_the_leg_through_a_crash_and_down_leaves_nothing() {
     let [leg] = &networks.legs[..] else { panic!("{networks:?}") };
     assert_eq!((leg.network.as_str(), leg.mac.0), (NETWORK, site.leg().mac.0));
     assert_eq!(leg.addresses, site.leg().ip.each());
+    assert_eq!(leg.gateways, site.gateway().ip.each());
 
     let (done, said) = proxy.down();
     assert!(!done && said.contains("another process uses this state folder"), "{said}");
