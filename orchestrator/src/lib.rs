@@ -5,3 +5,4 @@
 
 pub mod migration;
 pub mod pki;
+pub mod serve;

@@ -1,0 +1,166 @@
+//! The operator's API: who may call what, and what then happens.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::control::{
+    Answer, Lines, Method, Refusal, Reply, Request, RouteTable, StatusCode, TableError,
+    VIEWER_AND_UP,
+};
+use daemon::telemetry::{METRICS_TYPE, Telemetry};
+use orchestrator_api::operator::{
+    AbortMove, AbortPromised, BeginMove, FOLLOW_MS_MAX, MoveBegun, MoveId, MoveList, PlanMove,
+    ServiceStatus, StartVm, path,
+};
+use placement::{Identity, Owner, Role, VmName};
+use saga::AbortRefused;
+use tokio::time::timeout;
+
+use super::moves::{MoveError, Shared};
+use super::places::{self, PlaceError};
+
+/// Who may change something.
+const OPERATOR: &[Role] = &[Role::Operator];
+
+/// What the routes serve.
+pub(crate) struct Service {
+    pub(crate) identity: Identity,
+    pub(crate) owner: Owner,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) moves: Shared,
+}
+
+/// The table.
+///
+/// # Errors
+/// The routes below contradict each other.
+pub(crate) fn routes(service: &Arc<Service>) -> Result<RouteTable, TableError> {
+    Lines::of(service)
+        .at(Method::GET, path::STATUS, VIEWER_AND_UP, |service, _| async move { status(&service) })
+        .at(Method::GET, path::METRICS, VIEWER_AND_UP, |service, _| async move {
+            Ok(Reply::text(METRICS_TYPE, service.telemetry.render()))
+        })
+        .at(Method::GET, path::VMS, VIEWER_AND_UP, |service, _| async move {
+            let moves = &service.moves;
+            Reply::json(&places::look(moves).await.told(|vm| moves.table.under_way(vm)))
+        })
+        .at(Method::POST, path::VM_START, OPERATOR, start)
+        .at(Method::POST, path::VM_PLAN, VIEWER_AND_UP, plan)
+        .at(Method::GET, path::MOVES, VIEWER_AND_UP, |service, _| async move {
+            Reply::json(&MoveList { moves: service.moves.table.views() })
+        })
+        .at(Method::POST, path::MOVES, OPERATOR, begin)
+        .at(Method::GET, path::MOVE, VIEWER_AND_UP, follow)
+        .at(Method::POST, path::MOVE_ABORT, OPERATOR, abort)
+        .table()
+}
+
+fn status(service: &Service) -> Answer {
+    let views = service.moves.table.views();
+    Reply::json(&ServiceStatus {
+        identity: service.identity.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_s: service.telemetry.uptime().as_secs(),
+        owner: service.owner.clone(),
+        moves_under_way: views.iter().filter(|view| !view.state.has_ended()).count(),
+    })
+}
+
+async fn start(service: Arc<Service>, request: Request) -> Answer {
+    let vm: VmName = request.param("vm")?;
+    let wish: StartVm = request.json()?;
+    if wish.definition.name != vm {
+        let message = format!("the path names VM {vm}, its definition {}", wish.definition.name);
+        let remedy = "name the same VM in both";
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "other_name", message, remedy));
+    }
+    let (moves, owner) = (&service.moves, &service.owner);
+    let started = places::start(moves, &moves.config, owner, &wish).await;
+    let started = started.map_err(|error| misplaced(&error))?;
+    tracing::info!(by = %request.caller(), %vm, at = %started.at, "VM started");
+    Reply::json(&started)
+}
+
+async fn plan(service: Arc<Service>, request: Request) -> Answer {
+    let vm: VmName = request.param("vm")?;
+    let wish: PlanMove = request.json()?;
+    let moves = &service.moves;
+    let to = places::meant(&moves.config, &wish.site, wish.agent.as_ref());
+    let to = to.map_err(|error| misplaced(&error))?;
+    let plan = moves.plan(&vm, &to, wish.options).await;
+    Reply::json(&plan.map_err(|error| refused(&error))?)
+}
+
+async fn begin(service: Arc<Service>, request: Request) -> Answer {
+    let wish: BeginMove = request.json()?;
+    let id = service.moves.begin(request.caller(), &wish).await;
+    let id = id.map_err(|error| refused(&error))?;
+    tracing::info!(by = %request.caller(), move_id = %id, to = %wish.site, "move ordered");
+    Reply::json(&MoveBegun { id })
+}
+
+async fn follow(service: Arc<Service>, request: Request) -> Answer {
+    let id: MoveId = request.param("move")?;
+    let [after] = request.query(["after"])?;
+    let entry = service.moves.table.get(&id);
+    let entry = entry.ok_or_else(|| refused(&MoveError::Unknown(id)))?;
+    if let Some(after) = after {
+        let version = after.parse::<u64>()?;
+        // What has not changed by then is told as it is.
+        let _ = timeout(Duration::from_millis(FOLLOW_MS_MAX), entry.changed_from(version)).await;
+    }
+    Reply::json(&entry.view())
+}
+
+async fn abort(service: Arc<Service>, request: Request) -> Answer {
+    let id: MoveId = request.param("move")?;
+    let wish: AbortMove = request.json()?;
+    let promised = service.moves.abort(request.caller(), &id, &wish).await;
+    promised.map_err(|error| refused(&error))?;
+    tracing::info!(by = %request.caller(), move_id = %id, "abort promised");
+    Reply::json(&AbortPromised { id })
+}
+
+fn refused(error: &MoveError) -> Refusal {
+    let (status, code) = match error {
+        MoveError::Place(error) => return misplaced(error),
+        MoveError::UnderWay { .. } => (StatusCode::CONFLICT, "under_way"),
+        MoveError::There { .. } => (StatusCode::CONFLICT, "there"),
+        MoveError::KeyReused(_) => (StatusCode::CONFLICT, "key_reused"),
+        MoveError::Open(_) => {
+            let remedy = "see to the service's state folder, and order the move again";
+            return Refusal::caused(StatusCode::INTERNAL_SERVER_ERROR, "not_kept", error, remedy);
+        }
+        MoveError::Unknown(_) => (StatusCode::NOT_FOUND, "unknown_move"),
+        MoveError::Ended(_) => (StatusCode::CONFLICT, "ended"),
+        MoveError::Abort(AbortRefused::PastPivot { .. }) => (StatusCode::CONFLICT, "past_pivot"),
+        MoveError::Abort(AbortRefused::NotDriven) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "not_driven")
+        }
+    };
+    worded(status, code, &error.to_string())
+}
+
+fn misplaced(error: &PlaceError) -> Refusal {
+    let (status, code) = match error {
+        PlaceError::UnknownSite(_) => (StatusCode::NOT_FOUND, "unknown_site"),
+        PlaceError::UnknownAgent { .. } => (StatusCode::NOT_FOUND, "unknown_agent"),
+        PlaceError::WhichAgent { .. } => (StatusCode::BAD_REQUEST, "which_agent"),
+        PlaceError::UnknownVm(_) => (StatusCode::NOT_FOUND, "unknown_vm"),
+        PlaceError::Nowhere { .. } => (StatusCode::CONFLICT, "nowhere"),
+        PlaceError::Unasked { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unasked"),
+        PlaceError::Exists { .. } => (StatusCode::CONFLICT, "exists"),
+        PlaceError::Odd { .. } => (StatusCode::BAD_GATEWAY, "odd_answer"),
+        PlaceError::NotPlaced { .. } => {
+            let remedy = "mend what the agent names, and start it again";
+            return Refusal::caused(StatusCode::BAD_GATEWAY, "not_placed", error, remedy);
+        }
+    };
+    worded(status, code, &error.to_string())
+}
+
+/// Our messages say what is wrong, then what to do.
+fn worded(status: StatusCode, code: &'static str, text: &str) -> Refusal {
+    let (message, remedy) = text.rsplit_once("; ").unwrap_or((text, "see `causeway status`"));
+    Refusal::new(status, code, message, remedy)
+}
