@@ -1,7 +1,7 @@
 //! `causeway-proxy check`: says what a proxy would understand and be, and changes nothing.
 
 use std::fmt::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -41,8 +41,9 @@ pub fn told(path: &Path, loaded: &Loaded) -> String {
 }
 
 fn told_network(network: &NetworkConfig) -> String {
-    let NetworkConfig { name, leg, gateways, namespace } = network;
-    let gateways: Vec<String> = gateways.iter().map(ToString::to_string).collect();
+    let NetworkConfig { name, leg, gateways, link_local, namespace } = network;
+    let gateways: Vec<String> =
+        gateways.iter().chain(link_local).map(ToString::to_string).collect();
     let gateways = if gateways.is_empty() { "none".to_owned() } else { gateways.join(" ") };
     format!("{name}: leg {leg}, taken into namespace {namespace}; gateways: {gateways}")
 }
@@ -90,7 +91,8 @@ pub fn told_as_json(loaded: &Loaded) -> Value {
 }
 
 fn network_as_json(network: &NetworkConfig) -> Value {
-    let NetworkConfig { name, leg, gateways, namespace } = network;
+    let NetworkConfig { name, leg, gateways, link_local, namespace } = network;
+    let gateways: Vec<&IpAddr> = gateways.iter().chain(link_local).collect();
     json!({ "name": name, "leg": leg, "gateways": gateways, "namespace": namespace })
 }
 

@@ -65,7 +65,8 @@ impl Leg {
         let (leg, tun) = leg::Leg::up(&plan)?;
         let namespace = Namespace::find(&plan.namespace)?;
         let ground = Ground(namespace.map(Arc::new));
-        let (name, interface, gateways) = (network.name.clone(), plan.interface, plan.gateways);
+        let (name, interface) = (network.name.clone(), plan.interface);
+        let gateways = network.gateways.iter().chain(&network.link_local).copied().collect();
         tracing::info!(network = %name, interface, namespace = plan.namespace, "leg is up");
         Ok((Leg { name, interface, gateways, leg, ground }, tun))
     }

@@ -292,8 +292,8 @@ fn same(running: &Loaded, wanted: &Loaded) -> Result<(), ReloadError> {
 
 fn network(config: &Config) -> String {
     let Some(network) = &config.network else { return "none".to_owned() };
-    let NetworkConfig { name, leg, gateways, namespace } = network;
-    format!("{name} by {leg} in {namespace}, gateways {gateways:?}")
+    let NetworkConfig { name, leg, gateways, link_local, namespace } = network;
+    format!("{name} by {leg} in {namespace}, gateways {gateways:?} {link_local:?}")
 }
 
 fn tunnel_but_for_permits(config: &Config) -> String {

@@ -70,7 +70,9 @@ pub struct Elsewhere {
     pub place: Place,
     /// The addresses of the leg there, as that proxy tells them: the VM answers its flows at these.
     pub leg: Vec<IpAddr>,
-    /// Whom the VM has been seen to talk to there, gateways included; at most [`VM_PEERS_MAX`].
+    /// The gateways there, as that proxy tells them.
+    pub gateways: Vec<IpAddr>,
+    /// Whom the VM has been seen to talk to there; at most [`VM_PEERS_MAX`].
     pub neighbours: Vec<Neighbour>,
     /// What it has been seen to talk about with them; at most [`VM_CONVERSATIONS_MAX`].
     pub conversations: Vec<Conversation>,
@@ -243,7 +245,7 @@ mod tests {
             "from": place("a"), "to": place("b"),
             "card": { "mac": "02:00:00:00:00:01", "addresses": ["10.9.2.1", "fd10::2:1"] },
             "elsewhere": [{
-                "place": place("a"), "leg": ["10.9.1.1"], "conversations": [],
+                "place": place("a"), "leg": ["10.9.1.1"], "gateways": [], "conversations": [],
                 "neighbours": [{ "address": "10.9.21.1", "mac": "02:00:00:00:21:01" }],
             }],
         });

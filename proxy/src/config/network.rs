@@ -5,7 +5,7 @@
 //! [[network]]
 //! name = "apps"
 //! leg = "eth1"                           # an interface of its own; given back by `down`
-//! gateway = ["10.0.0.1", "fd10::1"]      # the subnet's own, at most one of each family
+//! gateway = ["10.0.0.1", "fd10::1", "fe80::1"]   # the subnet's own, and IPv6's on the link
 //! namespace = "causeway-apps"            # optional; as `ip netns` shows it
 //! ```
 //!
@@ -43,6 +43,8 @@ pub struct NetworkConfig {
     pub leg: String,
     /// The subnet's gateways, at most one of each family.
     pub gateways: Vec<IpAddr>,
+    /// The IPv6 gateway's address on the link, which machines have their default route by.
+    pub link_local: Option<IpAddr>,
     /// The namespace that the leg is taken into.
     pub namespace: String,
 }
@@ -75,6 +77,13 @@ fn check_network(
         }
     };
     let gateways = gateways(&written.gateway, problems);
+    let (link_local, gateways) = match gateways {
+        Ok(all) => {
+            let (on_link, on_subnet) = all.into_iter().partition(|ip| is_link_local(*ip));
+            (Vec::<IpAddr>::into_iter(on_link).next(), Ok(on_subnet))
+        }
+        Err(told) => (None, Err(told)),
+    };
     let namespace = match &written.namespace {
         Some(namespace) => {
             let named: Result<PartName, Told> = problems.parse("network.0.namespace", namespace);
@@ -84,7 +93,7 @@ fn check_network(
     };
     let name = name?;
     let namespace = namespace.transpose()?.unwrap_or_else(|| format!("causeway-{name}"));
-    Ok(NetworkConfig { name, leg: leg?, gateways: gateways?, namespace })
+    Ok(NetworkConfig { name, leg: leg?, gateways: gateways?, link_local, namespace })
 }
 
 fn is_interface(name: &str) -> bool {
@@ -93,6 +102,15 @@ fn is_interface(name: &str) -> bool {
     (1..=INTERFACE_BYTES_MAX).contains(&name.len())
         && name.bytes().all(is_fit)
         && !name.starts_with('.')
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+/// Of each there is one.
+fn kind(ip: IpAddr) -> (bool, bool) {
+    (ip.is_ipv4(), is_link_local(ip))
 }
 
 fn gateways(written: &[Spanned<String>], problems: &mut Problems<'_>) -> Result<Vec<IpAddr>, Told> {
@@ -104,8 +122,8 @@ fn gateways(written: &[Spanned<String>], problems: &mut Problems<'_>) -> Result<
             Ok(ip) if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() => {
                 wrong("is no address of a router on the subnet; write the subnet's gateway")
             }
-            Ok(ip) if gateways.iter().any(|earlier| earlier.is_ipv4() == ip.is_ipv4()) => {
-                wrong("is a second one of its family; write one of each")
+            Ok(ip) if gateways.iter().any(|earlier| kind(*earlier) == kind(ip)) => {
+                wrong("is a second one of its kind; write one of each")
             }
             Ok(ip) => Ok(ip),
             Err(_) => wrong("is no address; write 10.0.0.1 or fd10::1"),

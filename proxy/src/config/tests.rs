@@ -138,7 +138,11 @@ fn a_network_has_one_leg_and_a_gateway_of_each_family() {
     assert_eq!(read(WEB).unwrap().network, None);
     let network = read(text).unwrap().network.unwrap();
     assert_eq!((network.leg.as_str(), network.namespace.as_str()), ("eth1", "causeway-apps"));
+    assert_eq!((network.gateways.len(), network.link_local), (2, None));
+    let on_link = read(&text.replace("fd10::fe\"", "fd10::fe\", \"fe80::1\"")).unwrap();
+    let network = on_link.network.unwrap();
     assert_eq!(network.gateways.len(), 2);
+    assert_eq!(network.link_local, Some("fe80::1".parse().unwrap()));
     let second = text.replace("apps", "dmz");
     let twice = wrong(&format!("{text}{second}"));
     assert!(twice.contains("is a second network"), "{twice}");
@@ -146,7 +150,7 @@ fn a_network_has_one_leg_and_a_gateway_of_each_family() {
         ("eth1", "", "is no interface's name"),
         ("eth1", "eth1/..", "is no interface's name"),
         ("eth1", "sixteen-bytes-xx", "is no interface's name"),
-        ("fd10::fe", "10.0.0.253", "is a second one of its family"),
+        ("fd10::fe", "10.0.0.253", "is a second one of its kind"),
         ("fd10::fe", "ff02::1", "is no address of a router"),
         ("fd10::fe", "apps", "is no address"),
         ("leg =", "namespace = \"../x\"\nleg =", "network.0.namespace"),

@@ -61,6 +61,7 @@ impl Vms {
             site: own.site.clone(),
             proxy: own.name.clone(),
             network: told.as_ref().map(|leg| leg.network.clone()),
+            gateways: told.as_ref().map(|leg| leg.gateways.clone()).unwrap_or_default(),
             leg: leg.as_ref().map(Leg::subnets).unwrap_or_default(),
         };
         let mut all = BTreeMap::new();

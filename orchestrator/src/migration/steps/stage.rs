@@ -71,6 +71,7 @@ impl<P: Parties> Stage<'_, P> {
         let elsewhere = Elsewhere {
             place: place.clone(),
             leg: leg.addresses,
+            gateways: leg.gateways,
             neighbours: neighbours(&watched),
             conversations: conversations(&watched),
         };

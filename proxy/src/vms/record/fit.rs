@@ -62,7 +62,8 @@ pub(super) fn check(here: &Here, stage: &Stage) -> Result<(), NotNow> {
     if !elsewhere.iter().any(|one| one.place == *from) {
         return unfit("'elsewhere' lacks the place that the vm leaves".to_owned());
     }
-    let neighbours: usize = elsewhere.iter().map(|one| one.neighbours.len() + one.leg.len()).sum();
+    let neighbours: usize =
+        elsewhere.iter().map(|one| one.neighbours.len() + one.leg.len() + one.gateways.len()).sum();
     let conversations: usize = elsewhere.iter().map(|one| one.conversations.len()).sum();
     for (count, what, most) in [
         (card.addresses.len(), "addresses of the vm", VM_ADDRESSES_MAX),

@@ -29,6 +29,8 @@ pub struct Here {
     pub network: Option<PartName>,
     /// The leg's addresses, with the lengths of their subnets' prefixes.
     pub leg: Vec<(IpAddr, u8)>,
+    /// The network's own gateways here.
+    pub gateways: Vec<IpAddr>,
 }
 
 impl Here {

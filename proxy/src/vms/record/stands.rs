@@ -97,6 +97,11 @@ impl Record {
             is_router: false,
             is_here_too: false,
         });
+        // One that is here too, by the same address, answers for itself.
+        let gateways = elsewhere.iter().flat_map(|place| &place.gateways);
+        let gateways = gateways.filter(|gateway| !here.gateways.contains(gateway));
+        let gateways =
+            gateways.map(|gateway| Peer { address: *gateway, is_router: true, is_here_too: false });
         let neighbours = elsewhere.iter().flat_map(|place| &place.neighbours);
         let neighbours = neighbours.filter(|neighbour| is_answered_for(neighbour));
         let neighbours = neighbours.map(|neighbour| Peer {
@@ -105,7 +110,7 @@ impl Record {
             is_here_too: neighbour.is_there_too,
         });
         let mut known = BTreeSet::new();
-        let peers = legs.chain(neighbours).filter(|peer| {
+        let peers = legs.chain(gateways).chain(neighbours).filter(|peer| {
             let ip = peer.address;
             let is_other = !own.contains(&ip) && !here.has(ip) && fit::is_of_a_machine(ip);
             is_other && known.insert(ip)

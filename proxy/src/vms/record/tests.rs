@@ -13,6 +13,7 @@ fn here(site: &str) -> Here {
         proxy: "p1".parse().unwrap(),
         network: Some("apps".parse().unwrap()),
         leg: vec![(leg.parse().unwrap(), 16)],
+        gateways: vec!["10.9.0.9".parse().unwrap()],
     }
 }
 
@@ -36,6 +37,7 @@ fn stage(epoch: u64, from: &str, to: &str) -> Stage {
     let elsewhere = Elsewhere {
         place: place(from),
         leg: here(from).leg.into_iter().map(|(ip, _)| ip).collect(),
+        gateways: vec![],
         neighbours: vec![neighbour],
         conversations: vec![],
     };
@@ -214,11 +216,19 @@ fn of_all_that_a_port_has_seen_only_machines_on_the_subnet_and_gateways_are_answ
     ];
     let more: Vec<Neighbour> = more.map(|(address, gateway)| seen(address, gateway)).to_vec();
     stage.elsewhere[0].neighbours.extend(more);
+    // The one of these that stands here too is this site's own.
+    stage.elsewhere[0].gateways = ["10.9.0.9", "fe80::9"].map(|ip| ip.parse().unwrap()).to_vec();
     let staged = Record::default().staged(&b, stage).unwrap();
     let peers = staged.wanted(&b).unwrap().hosting.unwrap().peers;
     let told: Vec<(String, bool)> =
         peers.iter().map(|peer| (peer.address.to_string(), peer.is_router)).collect();
-    let wanted = [("10.9.1.1", false), ("10.9.21.1", false), ("fe80::1", true), ("10.9.0.1", true)];
+    let wanted = [
+        ("10.9.1.1", false),
+        ("fe80::9", true),
+        ("10.9.21.1", false),
+        ("fe80::1", true),
+        ("10.9.0.1", true),
+    ];
     assert_eq!(told, wanted.map(|(address, router)| (address.to_owned(), router)));
 }
 

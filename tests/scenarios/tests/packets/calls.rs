@@ -72,6 +72,7 @@ impl Two {
             elsewhere: vec![Elsewhere {
                 place: place(from),
                 leg: site.leg().ip.each().to_vec(),
+                gateways: site.gateway().ip.each().to_vec(),
                 neighbours: neighbours.to_vec(),
                 conversations: vec![],
             }],
