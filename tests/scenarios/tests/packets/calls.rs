@@ -79,6 +79,17 @@ impl Two {
         }
     }
 
+    /// Waits until none of these metrics is 0 at a.
+    fn a_counts(&self, names: &[&str]) {
+        let viewer = self.papers.credentials("a", "viewer", "eyes");
+        eventually(|| {
+            let text = self.a.call(&viewer, async |c| c.metrics().await).unwrap();
+            let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+            let counts = |name: &&str| value(name).is_some_and(|count| count != "0");
+            if names.iter().all(counts) { Ok(()) } else { Err(text) }
+        });
+    }
+
     fn claim(&self, epoch: u64) {
         let serve = self.papers.credentials("a", "orchestrator", "serve");
         let claim = Claim { authority: authority(epoch), pair: pair() };
@@ -230,20 +241,11 @@ fn flows_that_live_when_the_vm_leaves_are_noted_later_ones_are_stragglers_and_re
     assert!(kernel.contains(&format!("{} dev leg proxy", ip.v6)), "{kernel}");
     let late = connect();
     client.write_all(b"after").unwrap();
-    eventually(|| {
-        let text = two.a.call(&serve, async |c| c.metrics().await);
-        let text = text.map_err(|error| error.to_string())?;
-        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
-        let dropped = value("causeway_packets_dropped_total{cause=\"no_way\"} ");
-        let is_away = value("causeway_vm_way{vm=\"web\",way=\"away\"} ");
-        let stragglers = value("causeway_stragglers_total{vm=\"web\"} ");
-        let told = [dropped, is_away, stragglers];
-        if told.iter().all(|told| told.is_some_and(|count| count != "0")) {
-            Ok(())
-        } else {
-            Err(text)
-        }
-    });
+    two.a_counts(&[
+        "causeway_packets_dropped_total{cause=\"no_way\"} ",
+        "causeway_vm_way{vm=\"web\",way=\"away\"} ",
+        "causeway_stragglers_total{vm=\"web\"} ",
+    ]);
 
     let viewer = two.papers.credentials("a", "viewer", "eyes");
     let epoch = Epoch::new(2);
