@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use daemon::program::RunArguments;
+use orchestrator::cli::Common;
+use orchestrator::cli::commands::{Abort, Move, Status, VmStart, Wish};
 use orchestrator::pki::LEAF_DAYS;
 use placement::{Identity, PartName, Role, SiteName};
 
@@ -19,11 +21,28 @@ Examples:
   causeway pki issue --pki pki --site a --role viewer --name grafana --out grafana
       Make papers for something that may look and change nothing.
 
+  causeway vm start web --site a --definition web.toml --new
+  causeway plan web --to b
+  causeway move web --to b
+  causeway status web --follow
+      Start a VM, see what a move would be like, move it, watch.
+
+  causeway serve run --config /etc/causeway/serve.toml
+      The service that these ask; ~/.config/causeway/operator.toml says where it is:
+        [server]
+        address = \"192.0.2.10:7400\"
+        site = \"hq\"
+        name = \"serve\"
+        [identity]                  # `causeway pki issue --role operator` writes these
+        certificate = \"certificate.pem\"
+        key = \"key.pem\"
+        authority = \"ca.pem\"
+
   causeway agent check --config /etc/causeway/agent.toml
   causeway agent run --config /etc/causeway/agent.toml
       Say what a hypervisor host's configuration means; then serve on it.
 
-Exit codes: 0 done; 2 what was asked for cannot be; 1 all else.";
+Exit codes: 0 done; 2 what was asked for cannot be; 3 a move was undone; 1 all else.";
 
 const AGENT: &str = "\
 A first configuration; paths are relative to the file:
@@ -67,6 +86,78 @@ Without proxy_address no packets are kept back: the agent refuses `hold`, and st
 
 Exit codes: 0 done; 2 usage, configuration or certificates are wrong; 1 all else.";
 
+const SERVE: &str = "\
+A first configuration; paths are relative to the file:
+
+  site = \"hq\"
+  name = \"serve\"                    # as in the certificate
+
+  [control]
+  listen = \"192.0.2.10:7400\"
+
+  [identity]                        # `causeway pki issue --role orchestrator` writes these
+  certificate = \"certificate.pem\"
+  key = \"key.pem\"
+  authority = \"ca.pem\"
+
+  [state]
+  folder = \"/var/lib/causeway/serve\"
+
+  [[sites]]                         # each site, any number
+  name = \"a\"
+
+  [[sites.proxy]]
+  name = \"p1\"
+  address = \"198.51.100.2:7401\"
+
+  [[sites.agent]]
+  name = \"hv1\"
+  address = \"198.51.100.3:7402\"
+
+  [[sites]]
+  name = \"b\"
+  # ...
+
+Each service has a name of its own: what an earlier one of that name began, it goes on with.
+
+Exit codes: 0 done; 2 usage, configuration or certificates are wrong; 1 all else.";
+
+const DEFINITION: &str = "\
+A definition, as TOML; images and networks are named as the agents name them:
+
+  name = \"web\"
+  uuid = \"6f0e7a1c-0b7e-4d5f-9a57-3b1f0a6f9f10\"
+  machine = \"pc-q35-7.2\"           # versioned: the same at both ends of a move
+  memory_kib = 262016
+  processors = 1
+
+  [[disks]]
+  bytes = 33554432
+
+  [[cards]]
+  mac = \"02:00:00:00:00:01\"
+  network = \"app\"
+  addresses = [\"10.9.2.1\", \"fd10::2:1\"]
+
+  [boot]
+  image = \"debian\"
+  words = [\"console=ttyS0\"]
+
+Exit codes: 0 it runs; 2 it cannot be started like this; 1 all else.";
+
+const MOVE: &str = "\
+Examples:
+  causeway move web --to b
+      Move VM web to the only host of site b, and tell how it goes.
+  causeway move web --to b --agent hv2 --rate-mbit 400 --no-wait
+      To one of several hosts, slower, and without waiting for the end.
+
+Ctrl-C ends the telling, not the move: the service drives it. `causeway status web --follow` tells
+again, `causeway abort web.1` calls it off.
+
+Exit codes: 0 the VM runs at the target; 3 the move was undone and the VM runs where it ran; 2 what
+was asked for cannot be; 1 all else.";
+
 /// Moves running virtual machines between sites while their users stay connected.
 #[derive(Debug, Parser)]
 #[command(name = "causeway", version, after_help = EXAMPLES)]
@@ -77,12 +168,50 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Bring a VM into the world, or see where VMs run.
+    #[command(subcommand)]
+    Vm(Vm),
+    /// Say whether a move can be made, and what it would be like. Nothing is touched.
+    #[command(after_help = "Exit codes: 0 it can; 2 it cannot, for the reasons told; 1 all else.")]
+    Plan(Wish),
+    /// Move a running VM to another site, or to another host of one.
+    #[command(after_help = MOVE)]
+    Move(Move),
+    /// Tell of moves: all, one, or one as it goes.
+    Status(Status),
+    /// Call a move off: the VM stays where it is. Refused once the VM runs at the target.
+    Abort(Abort),
+    /// Drive moves: the service behind these commands.
+    #[command(subcommand, after_help = SERVE)]
+    Serve(Serve),
     /// Make the certificates that all parts know each other by.
     #[command(subcommand)]
     Pki(Pki),
     /// Own QEMU and the VMs' ports on this hypervisor host.
     #[command(subcommand, after_help = AGENT)]
     Agent(Agent),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Vm {
+    /// Start a VM for the first time.
+    #[command(after_help = DEFINITION)]
+    Start(VmStart),
+    /// List the VMs, and where each runs.
+    List(Common),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Serve {
+    /// Serve until a signal ends it; moves go on when the next one starts.
+    #[command(after_help = SERVE)]
+    Run(RunArguments),
+    /// Say what a configuration means, or everything that is wrong with it.
+    Check {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,6 +3,7 @@
 //! [`migration`] is the move of a VM, from its plan to its end; [`pki`] makes the certificates that all
 //! parts know each other by; `causeway agent` is the crate `agent`.
 
+pub mod cli;
 pub mod migration;
 pub mod pki;
 pub mod serve;

@@ -3,33 +3,54 @@
 mod arguments;
 
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use agent::run::Loaded;
 use daemon::program::{self, Failure, RunArguments};
+use orchestrator::cli::commands;
 use orchestrator::pki::{self, PkiError};
+use orchestrator::serve;
 
-use arguments::{Agent, Arguments, Command, Pki};
+use arguments::{Agent, Arguments, Command, Pki, Serve, Vm};
 
 fn main() -> ExitCode {
     program::program(|arguments: Arguments| match arguments.command {
         Command::Pki(command) => pki(command).map_err(pki_failure),
-        Command::Agent(Agent::Run(arguments)) => serve(&arguments),
-        Command::Agent(Agent::Check { config }) => say(&config),
+        Command::Agent(Agent::Run(arguments)) => run_agent(&arguments),
+        Command::Agent(Agent::Check { config }) => {
+            let loaded = agent::run::Loaded::read(&config)?;
+            program::say(&agent::check::told(&config, &loaded))
+        }
+        Command::Serve(Serve::Run(arguments)) => run_service(&arguments),
+        Command::Serve(Serve::Check { config }) => {
+            let loaded = serve::run::Loaded::read(&config)?;
+            program::say(&serve::check::told(&config, &loaded))
+        }
+        Command::Vm(Vm::Start(asked)) => ask(commands::vm_start(asked)),
+        Command::Vm(Vm::List(asked)) => ask(commands::vm_list(asked)),
+        Command::Plan(asked) => ask(commands::plan(asked)),
+        Command::Move(asked) => ask(commands::order_move(asked)),
+        Command::Status(asked) => ask(commands::status(asked)),
+        Command::Abort(asked) => ask(commands::abort(asked)),
     })
 }
 
-fn serve(arguments: &RunArguments) -> Result<(), Failure> {
-    let loaded = Loaded::read(&arguments.config)?;
+fn run_agent(arguments: &RunArguments) -> Result<(), Failure> {
+    let loaded = agent::run::Loaded::read(&arguments.config)?;
     let telemetry = arguments.telemetry(&loaded.config.basics)?;
     program::serve(agent::run::run(loaded, telemetry))
 }
 
-fn say(config: &Path) -> Result<(), Failure> {
-    let loaded = Loaded::read(config)?;
-    program::say(&agent::check::told(config, &loaded))
+fn run_service(arguments: &RunArguments) -> Result<(), Failure> {
+    let loaded = serve::run::Loaded::read(&arguments.config)?;
+    let telemetry = arguments.telemetry(&loaded.config.basics)?;
+    program::serve(serve::run::run(loaded, telemetry))
+}
+
+/// A command that asks the service needs no threads of its own.
+fn ask(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(Failure::failed)?.block_on(command)
 }
 
 fn pki_failure(error: PkiError) -> Failure {

@@ -72,7 +72,7 @@ pub(crate) enum PlaceError {
         at: Place,
         /// In its words.
         #[source]
-        source: CallTrouble,
+        source: Box<CallTrouble>,
     },
     /// The agent answered something else.
     #[error("agent {at} answered something else than was asked; are both of one version?")]
@@ -251,7 +251,10 @@ async fn place(
     match agent.order(&OrderRequest { key, command, definition }).await {
         Ok(Answer::Runs) => Ok(()),
         Ok(_) => Err(PlaceError::Odd { at: at.clone() }),
-        Err(source) => Err(PlaceError::NotPlaced { vm: vm.clone(), at: at.clone(), source }),
+        Err(source) => {
+            let source = Box::new(source);
+            Err(PlaceError::NotPlaced { vm: vm.clone(), at: at.clone(), source })
+        }
     }
 }
 

@@ -29,6 +29,11 @@ impl Failure {
         Failure { code: 2, error: error.into() }
     }
 
+    /// With a code of the program's own, which its help tells.
+    pub fn coded(code: u8, error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
+        Failure { code, error: error.into() }
+    }
+
     /// Everything was in order, and yet: 1.
     pub fn failed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
         Failure { code: 1, error: error.into() }
