@@ -74,8 +74,12 @@ async fn start(service: Arc<Service>, request: Request) -> Answer {
         let remedy = "name the same VM in both";
         return Err(Refusal::new(StatusCode::BAD_REQUEST, "other_name", message, remedy));
     }
-    let (moves, owner) = (&service.moves, &service.owner);
-    let started = places::start(moves, &moves.config, owner, &wish).await;
+    // It goes on if the caller goes away: an order that is on its way has to be waited for.
+    let started = tokio::spawn(async move {
+        let moves = &service.moves;
+        places::start(moves, &moves.config, &service.owner, &wish).await
+    });
+    let started = started.await.map_err(|error| Refusal::internal(&error.to_string()))?;
     let started = started.map_err(|error| misplaced(&error))?;
     tracing::info!(by = %request.caller(), %vm, at = %started.at, "VM started");
     Reply::json(&started)
@@ -150,6 +154,7 @@ fn misplaced(error: &PlaceError) -> Refusal {
         PlaceError::Nowhere { .. } => (StatusCode::CONFLICT, "nowhere"),
         PlaceError::Unasked { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unasked"),
         PlaceError::Exists { .. } => (StatusCode::CONFLICT, "exists"),
+        PlaceError::BeingStarted(_) => (StatusCode::CONFLICT, "being_started"),
         PlaceError::Odd { .. } => (StatusCode::BAD_GATEWAY, "odd_answer"),
         PlaceError::NotPlaced { .. } => {
             let remedy = "mend what the agent names, and start it again";

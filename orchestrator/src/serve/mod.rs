@@ -15,5 +15,6 @@ mod moves;
 mod ordered;
 mod places;
 pub mod run;
+mod starting;
 mod table;
 mod telling;

@@ -19,6 +19,7 @@ use super::config::Config;
 use super::dial::TlsDial;
 use super::ordered::{AsOrdered, Ordered};
 use super::places::{self, PlaceError};
+use super::starting::Starting;
 use super::table::{Entry, Table};
 use super::telling::Telling;
 use crate::migration::{Dialled, MoveVm, survey};
@@ -39,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) table: Arc<Table>,
     /// One order at a time: a VM has one move, and each a name of its own.
     ordering: Mutex<()>,
+    /// VMs that are being started.
+    pub(crate) starting: Starting,
 }
 
 impl Deref for Shared {
@@ -102,7 +105,8 @@ impl Shared {
     ) -> Shared {
         let workflow = AsOrdered(mover);
         let ordering = Mutex::new(());
-        Shared(Arc::new(Inner { config, workflow, journal, table, ordering }))
+        let starting = Starting::default();
+        Shared(Arc::new(Inner { config, workflow, journal, table, ordering, starting }))
     }
 
     /// Whom moves can talk to.

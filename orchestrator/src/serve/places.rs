@@ -63,6 +63,9 @@ pub(crate) enum PlaceError {
         /// Where.
         at: Place,
     },
+    /// Another call starts it at this moment.
+    #[error("VM {0} is being started by another call; see `causeway vm list` in a moment")]
+    BeingStarted(VmName),
     /// The agent did not place it.
     #[error("VM {vm} was not started at {at}")]
     NotPlaced {
@@ -211,6 +214,7 @@ pub(crate) async fn start(
 ) -> Result<VmStarted, PlaceError> {
     let vm = &wish.definition.name;
     let at = meant(config, &wish.site, wish.agent.as_ref())?;
+    let _alone = shared.starting.begin(vm).ok_or_else(|| PlaceError::BeingStarted(vm.clone()))?;
     let seen = look(shared).await;
     if let Some((known, view)) = seen.of(vm).first() {
         let is_this = **known == at
@@ -218,6 +222,12 @@ pub(crate) async fn start(
             && view.record.seat.is_here()
             && view.definition.as_ref() == Some(&wish.definition);
         if is_this {
+            // Its agent may have died between the record and the boot: what it wrote down names the
+            // order that it still owes.
+            if let (true, Some(owed)) = (view.processes.is_empty(), view.record.seat.incarnation())
+            {
+                place(shared, &owed.made_by.owner, wish, &at).await?;
+            }
             return Ok(VmStarted { vm: vm.clone(), at, vouched_for: Vec::new() });
         }
         return Err(PlaceError::Exists { vm: vm.clone(), at: (*known).clone() });
