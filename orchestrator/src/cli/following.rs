@@ -1,6 +1,7 @@
 //! Watching a move until it has ended: a line for whatever is new. Ctrl-C ends the watching alone.
 
 use std::io::{self, Write};
+use std::mem::take;
 
 use orchestrator_api::operator::{MoveId, MoveState, MoveView};
 use tokio::signal::ctrl_c;
@@ -45,7 +46,7 @@ fn as_json(view: &MoveView) -> String {
 struct Told {
     attempt: u32,
     steps: Vec<String>,
-    notes: usize,
+    notes: Vec<String>,
     gate: Option<String>,
     progress: Option<String>,
 }
@@ -54,7 +55,7 @@ impl Told {
     fn news(&mut self, view: &MoveView) -> String {
         let mut lines = String::new();
         if view.attempt != self.attempt {
-            *self = Told { attempt: view.attempt, notes: self.notes, ..Told::default() };
+            *self = Told { attempt: view.attempt, notes: take(&mut self.notes), ..Told::default() };
             lines += &format!("{} attempt {}\n", view.id, view.attempt);
         }
         for (index, step) in view.steps.iter().enumerate() {
@@ -66,10 +67,10 @@ impl Told {
             }
             lines += &format!("  {line}\n");
         }
-        for note in view.told.iter().skip(self.notes) {
+        for note in newer(&self.notes, &view.told) {
             lines += &format!("  {note}\n");
         }
-        self.notes = view.told.len();
+        self.notes.clone_from(&view.told);
         if view.waits_at_gate != self.gate {
             self.gate.clone_from(&view.waits_at_gate);
             if let Some(gate) = &self.gate {
@@ -87,5 +88,32 @@ impl Told {
             lines += &format!("{}\n", words::summary(view));
         }
         lines
+    }
+}
+
+/// What of `now` was not known: a view keeps the last notes alone, so that the first known ones may
+/// be gone from it.
+fn newer<'n>(known: &[String], now: &'n [String]) -> &'n [String] {
+    let shared = (0..=now.len()).rev().filter_map(|length| now.split_at_checked(length));
+    let mut rest = shared.filter(|(old, _)| known.ends_with(old)).map(|(_, new)| new);
+    rest.next().unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_note_is_told_once_also_when_the_first_ones_are_kept_no_more() {
+        let notes = |words: &str| words.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        for (known, now, new) in [
+            ("", "a b", "a b"),
+            ("a b", "a b", ""),
+            ("a b", "a b c", "c"),
+            ("a b c", "b c d", "d"),
+            ("a b", "c d", "c d"),
+        ] {
+            assert_eq!(newer(&notes(known), &notes(now)), notes(new), "{known:?}, then {now:?}");
+        }
     }
 }
