@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::ends::Ends;
 use super::parties::Parties;
 use super::steps::{
-    Arm, Channels, Check, Claim, Forget, GiveBack, Hold, Memory, Mirror, Redirect, Release,
+    Arm, Arrive, Channels, Check, Claim, Forget, GiveBack, Hold, Memory, Mirror, Redirect, Release,
     Reserve, Stage, Start,
 };
 
@@ -73,6 +73,7 @@ impl<P: Parties> Workflow for MoveVm<P> {
         let (saga, ()) = saga.step(Hold(ends)).await?;
         let (saga, release) = saga.release(Release(ends)).await?;
         let (mut saga, _) = saga.pivot(Start { ends, release: release.clone() }).await?;
+        (saga, ()) = saga.step(Arrive { ends, release: release.clone() }).await?;
         if wanted.options.hold {
             (saga, ()) = saga.step(Redirect { ends, definition }).await?;
         }

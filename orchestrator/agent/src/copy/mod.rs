@@ -18,7 +18,7 @@ mod mirror;
 use std::path::PathBuf;
 
 use orchestrator_api::{Phase, Progress};
-use placement::Epoch;
+use placement::{Epoch, Release};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -71,6 +71,8 @@ pub enum CopyError {
 /// What the phases need.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
+    /// Which process.
+    pub(crate) made_by: Release,
     pub(crate) monitors: Monitors,
     pub(crate) disks: usize,
     /// Where the move's channels are.
@@ -114,6 +116,11 @@ impl Copy {
 
     pub(crate) fn progress(&self) -> Progress {
         self.progress.borrow().clone()
+    }
+
+    /// Whether it copies this process.
+    pub(crate) fn is_of(&self, made_by: &Release) -> bool {
+        self.source.made_by == *made_by
     }
 
     /// Whether there is still something of it in QEMU.

@@ -1,6 +1,7 @@
 //! The rooms of a move, in the order in which it goes through them.
 
 mod arm;
+mod arrive;
 mod channels;
 mod check;
 mod claim;
@@ -17,6 +18,7 @@ mod stage;
 mod start;
 
 pub(super) use arm::Arm;
+pub(super) use arrive::Arrive;
 pub(super) use channels::Channels;
 pub(super) use check::Check;
 pub(super) use claim::Claim;

@@ -1,11 +1,14 @@
 //! `causeway agent`, asked directly: what it refuses, and a real VM that it boots, copies, gives up,
-//! moves and forgets, order by order.
+//! moves and forgets, order by order; and moved by the service, as its operator types.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod asking;
 mod crew;
 mod hold;
+mod lookout;
 mod model_proxy;
+mod moves;
 mod refusals;
+mod service;
 mod tunnel;
 mod whole_move;

@@ -68,6 +68,7 @@ impl QemuHost {
         copy::cancel(&monitors, false).await?;
         let folders = &self.config.folders;
         let source = Source {
+            made_by,
             monitors,
             disks: definition(kept)?.disks.len(),
             disk_socket: folders.channel(&self.vm, epoch, Channel::Disk)?,

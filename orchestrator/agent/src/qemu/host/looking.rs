@@ -51,8 +51,7 @@ impl QemuHost {
             let loaded = word != "inmigrate" && migration["status"] == "completed";
             return Ok(ProcessState::Incoming { loaded });
         }
-        let is_seats = kept.record.seat.incarnation().is_some_and(|seat| seat.made_by == *made_by);
-        let copy = self.copy.as_ref().filter(|_| is_seats);
+        let copy = self.copy.as_ref().filter(|copy| copy.is_of(made_by));
         let progress = copy.map(|copy| (copy.progress(), copy.is_stopped()));
         Ok(match (word, progress) {
             ("postmigrate", Some((progress, true)))

@@ -144,7 +144,7 @@ impl QemuHost {
 
     /// Whatever was copied from it is old from here on.
     async fn run_on(&mut self, incarnation: &Incarnation, kept: &Kept) -> Result<(), HostError> {
-        if let Some(copy) = &mut self.copy {
+        if let Some(copy) = self.copy.as_mut().filter(|copy| copy.is_of(&incarnation.made_by)) {
             copy.cancel().await?;
         }
         let work = self.monitors(&incarnation.made_by, kept).await?.work;
@@ -194,7 +194,13 @@ impl QemuHost {
             process.kill().await.map_err(system("ended"))?;
         }
         self.processes.retain(|process| process.made_by != *made_by);
+        self.forget_copy_of(made_by);
         Ok(self.config.folders.remove_sockets(&self.vm, made_by.epoch)?)
+    }
+
+    /// A copy ends with the process that it was made of.
+    fn forget_copy_of(&mut self, made_by: &Release) {
+        self.copy.take_if(|copy| copy.is_of(made_by));
     }
 
     async fn start(
@@ -203,6 +209,7 @@ impl QemuHost {
         kept: &Kept,
         begin: Begin,
     ) -> Result<(), HostError> {
+        self.forget_copy_of(made_by);
         let (config, definition) = (Arc::clone(&self.config), definition(kept)?);
         let folder = self.folder(made_by);
         let image = config.image(&definition.boot.image);
