@@ -69,18 +69,18 @@ fn a_vm_goes_there_and_back_as_it_is_told_and_its_records_are_whole() {
     service.waits_at("web.1", "web.release.done");
     let again = service.says(&["move", "web", "--to", "b"], 2);
     assert!(again.contains("web.1"), "{again}");
-    let disks = [disk(a, 1), disk(b, 2)].map(|disk| fs::read(disk).unwrap());
+    let disks = [a, b].map(disk).map(|disk| fs::read(disk).unwrap());
     assert!(disks[0] == disks[1], "the disks differ while the VM stands still");
     assert!(disks[0].iter().any(|byte| *byte != 0), "the disk is empty");
     service.open_gate("web.release.done");
     assert_eq!(service.end_of("web.1").state, MoveState::Completed);
-    arrived(b, 2);
+    arrived(b);
     let late = service.says(&["abort", "web.1"], 2);
     assert!(late.contains("has ended"), "{late}");
 
     let told = service.says(&["move", "web", "--to", "a"], 0);
     assert!(told.contains("completed") && told.contains("start"), "{told}");
-    arrived(a, 3);
+    arrived(a);
     nothing_left(b, &untouched, true);
 
     let ran = lookout.end();
@@ -128,14 +128,14 @@ fn a_move_that_is_aborted_leaves_nothing_and_one_whose_service_is_killed_comes_t
         let is_before = BEFORE_THE_RELEASE.iter().any(|step| gate.contains(step));
         assert_eq!(ended.attempt > 1, is_before, "{gate}: {ended:?}");
         println!("killed at {gate}: attempt {}, epoch {:?}", ended.attempt, ended.epoch);
-        arrived(at[1], ended.epoch.unwrap().get());
+        arrived(at[1]);
         at.swap(0, 1);
     }
     lookout.end();
 }
 
 /// Once in each step: before its effect, and in the steps that matter most behind it, too.
-const KILLED_AT: [&str; 14] = [
+const KILLED_AT: [&str; 15] = [
     "claim.started",
     "reserve.started",
     "channels.started",
@@ -147,6 +147,7 @@ const KILLED_AT: [&str; 14] = [
     "release.done",
     "start.started",
     "start.done",
+    "arrive.started",
     "forget.started",
     "arm.started",
     "give-back.started",
@@ -161,7 +162,7 @@ fn start(service: &Service, at: &Site) {
     let words = ["vm", "start", "web", "--site", at.name(), "--definition", &file];
     service.says(&words, 0);
     until("the guest serves", || {
-        let console = fs::read(process_folder(at, 1)?.join("console")).ok()?;
+        let console = fs::read(process_folder(at)?.join("console")).ok()?;
         String::from_utf8_lossy(&console).contains(READY).then_some(())
     });
     // Said again, it is there.
@@ -208,13 +209,13 @@ fn aborted(service: &Service, id: &str, step: &str, options: &[&str]) {
 }
 
 /// The VM runs here, whole.
-fn arrived(site: &Site, epoch: u64) {
+fn arrived(site: &Site) {
     let synced = synced_records(site);
-    let records = check_image(&disk(site, epoch), RECORDS_START).unwrap();
+    let records = check_image(&disk(site), RECORDS_START).unwrap();
     println!("{}: {records}", site.name());
     assert!(records.is_one_boot() && records.records >= synced, "{records}, {synced} synced");
     until("the VM speaks", || {
-        let path = process_folder(site, epoch)?.join("console");
+        let path = process_folder(site)?.join("console");
         let console = fs::read(path).ok()?;
         let console = String::from_utf8_lossy(&console);
         console::check(&console, Came::Moving).is_ok().then_some(())
@@ -242,16 +243,22 @@ fn nothing_left(site: &Site, before: &Snapshot, has_been: bool) {
     });
 }
 
-fn disk(site: &Site, epoch: u64) -> PathBuf {
-    process_folder(site, epoch).unwrap().join("disk0")
+fn disk(site: &Site) -> PathBuf {
+    process_folder(site).unwrap().join("disk0")
 }
 
-/// Of the process made in this epoch; who made it was drawn by chance.
-fn process_folder(site: &Site, epoch: u64) -> Option<PathBuf> {
+/// Of the VM's one process at a site; which move made it, and who ordered that, are in its name.
+fn process_folder(site: &Site) -> Option<PathBuf> {
     let disks = site.place().path(DISKS.as_ref());
-    let mut folders = fs::read_dir(disks).ok()?.flatten().map(|entry| entry.path());
-    let start = format!("{}.{epoch}.", vm());
-    folders.find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&start)))
+    let folders = fs::read_dir(disks).ok()?.flatten().map(|entry| entry.path());
+    let (start, aside) = (format!("{}.", vm()), format!("{}.moved-", vm()));
+    let mut of_process = folders.filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(&start) && !name.starts_with(&aside)
+    });
+    let found = of_process.next();
+    assert!(of_process.next().is_none(), "two processes of one VM have files at {}", site.name());
+    found
 }
 
 /// Records that the guest knows to be on its disk.
