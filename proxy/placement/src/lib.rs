@@ -22,7 +22,8 @@ pub use epoch::{Authority, Epoch, Owner, Release};
 pub use identity::{Identity, IdentityError, Role};
 pub use names::{NameError, PartName, SiteName, VmName};
 pub use order::{
-    Answer, Command, Denied, Effect, Evidence, Facts, Order, Plan, Process, ProcessState, Speaker, Step,
+    Answer, Command, Denied, Effect, Evidence, Facts, Order, Plan, Process, ProcessState, Speaker,
+    Step,
 };
 pub use seat::{End, Incarnation, Pair, Record, Seat};
 pub use watermark::{Stale, Watermark};

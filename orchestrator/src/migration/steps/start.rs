@@ -32,9 +32,7 @@ impl<P: Parties> Pivot for Start<'_, P> {
         if let Some(taken) = record.taken.filter(|taken| taken.epoch >= self.release.epoch) {
             return Ok(Observed::Done(Verdict::Accepted(taken)));
         }
-        if record.ended >= self.release.epoch {
-            return Ok(Observed::Done(Verdict::Refused(self.refusal(self.release.clone()))));
-        }
+        // A record that says *ended* is no refusal: only the answer to an order is.
         Ok(Observed::NotDone)
     }
 
