@@ -105,10 +105,15 @@ fn a_move_that_is_aborted_leaves_nothing_and_one_whose_service_is_killed_comes_t
     start(&service, a);
     let synced = synced_records(a);
 
-    aborted(&service, "web.1", "mirror", &[]);
+    // Over a WAN that carries nothing, the mirror is still on its way when the abort comes.
+    aborted(&service, "web.1", "mirror", &[], || world.wan().cut("a", "b").unwrap());
+    world.wan().heal("a", "b").unwrap();
     nothing_left(b, &untouched, false);
-    // So slow that the abort meets the copy, whichever is first behind the gate.
-    aborted(&service, "web.2", "memory", &["--rate-mbit", "20"]);
+    until("the tunnel stands again", || {
+        service.types(&["plan", "web", "--to", "b"]).status.success().then_some(())
+    });
+    // So slow that the abort meets the copy of memory.
+    aborted(&service, "web.2", "memory", &["--rate-mbit", "20"], || {});
     nothing_left(b, &untouched, false);
     until("the VM goes on at a", || (synced_records(a) > synced).then_some(()));
 
@@ -185,12 +190,14 @@ fn refused(service: &Service) {
     }
 }
 
-/// Orders a move, calls it off while it is in `step`, and sees it undone.
-fn aborted(service: &Service, id: &str, step: &str, options: &[&str]) {
+/// Orders a move, calls it off while it is in `step`, and sees it undone. `before` the step begins
+/// there is time for something else.
+fn aborted(service: &Service, id: &str, step: &str, options: &[&str], before: impl FnOnce()) {
     let gate = format!("web.{step}.started");
     service.close_gate(&gate);
     service.says(&[&["move", "web", "--to", "b", "--no-wait"], options].concat(), 0);
     service.waits_at(id, &gate);
+    before();
     thread::scope(|scope| {
         // It answers once the step has been left, which the gate holds up.
         let abort = scope.spawn(|| service.says(&["abort", id, "--reason", "a test"], 0));
