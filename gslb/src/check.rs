@@ -4,18 +4,18 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::SystemTime;
 
-use daemon::config::{ConfigError, Problem};
 use placement::{SiteName, VmName};
 use serde_json::{Value, json};
 
 use crate::config::{SteeredName, ZoneConfig, plain};
-use crate::running::{LoadError, Loaded, seconds};
+use crate::running::Loaded;
 
 /// What was understood, for people.
 #[must_use]
 pub fn told(path: &Path, loaded: &Loaded) -> String {
     let (config, credentials) = (&loaded.config, &loaded.credentials);
-    let left_s = seconds(credentials.valid_until()).saturating_sub(seconds(SystemTime::now()));
+    let left_s =
+        daemon::unix_s(credentials.valid_until()).saturating_sub(daemon::unix_s(SystemTime::now()));
     let days = left_s / 86_400;
     let listen: Vec<String> = config.dns.listen.iter().map(ToString::to_string).collect();
     let mut lines = vec![
@@ -63,7 +63,7 @@ pub fn told_as_json(loaded: &Loaded) -> Value {
         "site": config.basics.site,
         "name": config.name,
         "identity": credentials.identity(),
-        "certificate_valid_until_s": seconds(credentials.valid_until()),
+        "certificate_valid_until_s": daemon::unix_s(credentials.valid_until()),
         "control_listen": config.basics.listen,
         "state_folder": config.basics.state_folder,
         "log_level": config.basics.log_level,
@@ -87,21 +87,4 @@ fn steered_as_json(steered: &SteeredName) -> Value {
         "ttl_moving_s": steered.ttl_moving_s,
         "sites": sites,
     })
-}
-
-/// What is wrong, for programs. For people, the error's own words say it.
-#[must_use]
-pub fn wrong_as_json(error: &LoadError) -> Value {
-    let problems: Vec<Value> = match error {
-        LoadError::Config(ConfigError::Invalid { problems, .. }) => {
-            problems.iter().map(problem_as_json).collect()
-        }
-        other => vec![json!({ "message": daemon::with_causes(other) })],
-    };
-    json!({ "sound": false, "problems": problems })
-}
-
-fn problem_as_json(problem: &Problem) -> Value {
-    let Problem { line, column, field, message } = problem;
-    json!({ "line": line, "column": column, "field": field, "message": message })
 }

@@ -10,7 +10,7 @@ use daemon::telemetry::METRICS_TYPE;
 use gslb_api::{Reloaded, Restore, Shorten, Status, Steer, path};
 use placement::{Authority, Identity, Role, VmName};
 
-use crate::running::{LoadError, NameServer, OrderError, ReloadError, seconds};
+use crate::running::{LoadError, NameServer, OrderError, ReloadError};
 use crate::steering::{Order, SteeringError};
 
 /// Who may have files read again.
@@ -58,7 +58,7 @@ fn status(server: &NameServer) -> Answer {
         version: crate::VERSION.to_owned(),
         uptime_s: server.telemetry().uptime().as_secs(),
         generation: snapshot.generation,
-        certificate_valid_until_s: seconds(credentials.valid_until()),
+        certificate_valid_until_s: daemon::unix_s(credentials.valid_until()),
         listen: server.listen().to_vec(),
         serial: server.views().load().serial,
     })

@@ -29,7 +29,7 @@ fn say(config: &Path, json: bool) -> Result<(), Failure> {
     let told = match (&loaded, json) {
         (Ok(loaded), false) => check::told(config, loaded),
         (Ok(loaded), true) => format!("{}\n", check::told_as_json(loaded)),
-        (Err(error), true) => format!("{}\n", check::wrong_as_json(error)),
+        (Err(error), true) => format!("{}\n", error.as_json()),
         (Err(_), false) => String::new(),
     };
     let said = program::say(&told);

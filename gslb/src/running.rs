@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 pub use daemon::loaded::LoadError;
@@ -21,10 +21,6 @@ use crate::config::Config;
 use crate::steering::{Order, Steering, SteeringError};
 use crate::view::{View, Views};
 
-/// From this long before the certificate's end on, each start and reload warns.
-pub const EXPIRY_WARNING_DAYS: u64 = 14;
-
-const DAY_S: u64 = 86_400;
 const FILE: &str = "steering";
 const VERSION: u32 = 1;
 
@@ -138,7 +134,7 @@ impl NameServer {
         telemetry.introduce("causeway-gslb", crate::VERSION);
         let mut file: StateFile<Steering> = folder.file(FILE, VERSION);
         let before = file.load()?.unwrap_or_default();
-        let steering = before.under(&loaded.config.steered, seconds(SystemTime::now()))?;
+        let steering = before.under(&loaded.config.steered, daemon::unix_s(SystemTime::now()))?;
         file.save(&steering)?;
         let views = Arc::new(Views::new(View::of(&loaded.config, &steering)));
         let tls = Arc::new(ArcSwap::new(loaded.credentials.server_config()));
@@ -221,7 +217,7 @@ impl NameServer {
         let mut kept = self.kept();
         let snapshot = self.snapshot();
         let config = &snapshot.loaded.config;
-        let now_s = seconds(SystemTime::now());
+        let now_s = daemon::unix_s(SystemTime::now());
         let next = kept.steering.after(vm, authority, order, &config.steered, now_s)?;
         if next != kept.steering {
             kept.file.save(&next)?;
@@ -242,7 +238,7 @@ impl NameServer {
         let running = self.snapshot();
         same(&running.loaded, &loaded)?;
         let names = &loaded.config.steered;
-        let steering = kept.steering.under(names, seconds(SystemTime::now()))?;
+        let steering = kept.steering.under(names, daemon::unix_s(SystemTime::now()))?;
         // Refused levels never get here, so that nothing but the disk can fail from here on.
         self.telemetry.reconfigure(&loaded.config.basics.log_level)?;
         kept.file.save(&steering)?;
@@ -285,26 +281,11 @@ fn same(running: &Loaded, wanted: &Loaded) -> Result<(), ReloadError> {
 /// Makes a new state known to whoever watches.
 #[expect(clippy::cast_precision_loss, reason = "metrics are floats; 2^53 generations are enough")]
 fn tell(snapshot: &Snapshot, steering: &Steering) {
-    let credentials = &snapshot.loaded.credentials;
-    let until_s = seconds(credentials.valid_until());
     let names = steering.all(&snapshot.loaded.config.steered).names;
     let shortened = names.iter().filter(|name| name.is_shortened).count();
     gauge!("causeway_config_generation").set(snapshot.generation as f64);
-    gauge!("causeway_certificate_valid_until_seconds").set(until_s as f64);
     gauge!("causeway_dns_serial").set(f64::from(steering.serial()));
     gauge!("causeway_dns_names").set(names.len() as f64);
     gauge!("causeway_dns_names_shortened").set(shortened as f64);
-    let left_days = until_s.saturating_sub(seconds(SystemTime::now())) / DAY_S;
-    if left_days < EXPIRY_WARNING_DAYS {
-        tracing::warn!(
-            left_days,
-            "the certificate ends soon; issue a new one with `causeway pki issue`, then reload"
-        );
-    }
-}
-
-/// A time as seconds since 1970.
-#[must_use]
-pub fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+    snapshot.loaded.tell_validity();
 }

@@ -5,17 +5,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use daemon::config::{ConfigError, Problem};
 use serde_json::{Value, json};
 
 use crate::config::{BackendConfig, NetworkConfig, ServiceConfig};
-use crate::running::{LoadError, Loaded, seconds};
+use crate::running::Loaded;
 
 /// What was understood, for people.
 #[must_use]
 pub fn told(path: &Path, loaded: &Loaded) -> String {
     let (basics, credentials) = (&loaded.config.basics, &loaded.credentials);
-    let left_s = seconds(credentials.valid_until()).saturating_sub(seconds(SystemTime::now()));
+    let left_s =
+        daemon::unix_s(credentials.valid_until()).saturating_sub(daemon::unix_s(SystemTime::now()));
     let days = left_s / 86_400;
     let mut text = format!("{}: sound\n\n", path.display());
     for (what, value) in [
@@ -81,7 +81,7 @@ pub fn told_as_json(loaded: &Loaded) -> Value {
         "sound": true,
         "site": basics.site,
         "identity": credentials.identity(),
-        "certificate_valid_until_s": seconds(credentials.valid_until()),
+        "certificate_valid_until_s": daemon::unix_s(credentials.valid_until()),
         "control_listen": basics.listen,
         "state_folder": basics.state_folder,
         "log_level": basics.log_level,
@@ -118,21 +118,4 @@ fn service_as_json(service: &ServiceConfig) -> Value {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// What is wrong, for programs. For people, the error's own words say it.
-#[must_use]
-pub fn wrong_as_json(error: &LoadError) -> Value {
-    let problems: Vec<Value> = match error {
-        LoadError::Config(ConfigError::Invalid { problems, .. }) => {
-            problems.iter().map(problem_as_json).collect()
-        }
-        other => vec![json!({ "message": daemon::with_causes(other) })],
-    };
-    json!({ "sound": false, "problems": problems })
-}
-
-fn problem_as_json(problem: &Problem) -> Value {
-    let Problem { line, column, field, message } = problem;
-    json!({ "line": line, "column": column, "field": field, "message": message })
 }

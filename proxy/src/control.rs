@@ -13,7 +13,7 @@ use daemon::telemetry::METRICS_TYPE;
 use placement::{Identity, PartName, Role};
 use proxy_api::{FLOWS_PER_PAGE_MAX, FlowId, FlowQuery, Killed, Reloaded, Status, path};
 
-use crate::running::{LoadError, Proxy, ReloadError, seconds};
+use crate::running::{LoadError, Proxy, ReloadError};
 
 /// Who may change something.
 const CHANGERS: &[Role] = &[Role::Operator, Role::Orchestrator];
@@ -136,7 +136,7 @@ fn status(proxy: &Proxy) -> Answer {
         version: crate::VERSION.to_owned(),
         uptime_s: proxy.telemetry().uptime().as_secs(),
         generation: snapshot.generation,
-        certificate_valid_until_s: seconds(credentials.valid_until()),
+        certificate_valid_until_s: daemon::unix_s(credentials.valid_until()),
     })
 }
 

@@ -6,7 +6,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use daemon::identity::Credentials;
@@ -28,10 +27,6 @@ use crate::listen::ListenError;
 use crate::traffic::Traffic;
 use crate::vms::{VmError, Vms};
 
-/// From this long before the certificate's end on, each start and reload warns.
-pub const EXPIRY_WARNING_DAYS: u64 = 14;
-
-const DAY_S: u64 = 86_400;
 /// Flows that a refusal names.
 const FLOWS_NAMED_MAX: usize = 16;
 
@@ -310,21 +305,6 @@ fn tunnel_but_for_permits(config: &Config) -> String {
 /// Makes a new generation known to whoever watches.
 #[expect(clippy::cast_precision_loss, reason = "metrics are floats; 2^53 generations are enough")]
 fn tell(snapshot: &Snapshot) {
-    let credentials = &snapshot.loaded.credentials;
-    let until_s = seconds(credentials.valid_until());
     gauge!("causeway_config_generation").set(snapshot.generation as f64);
-    gauge!("causeway_certificate_valid_until_seconds").set(until_s as f64);
-    let left_days = until_s.saturating_sub(seconds(SystemTime::now())) / DAY_S;
-    if left_days < EXPIRY_WARNING_DAYS {
-        tracing::warn!(
-            left_days,
-            "the certificate ends soon; issue a new one with `causeway pki issue`, then reload"
-        );
-    }
-}
-
-/// A time as seconds since 1970.
-#[must_use]
-pub fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+    snapshot.loaded.tell_validity();
 }

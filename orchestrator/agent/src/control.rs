@@ -250,8 +250,6 @@ fn denied(why: &Denied) -> Refusal {
     worded(status, code, &why.to_string())
 }
 
-/// Our messages say what is wrong, then what to do.
 fn worded(status: StatusCode, code: &'static str, text: &str) -> Refusal {
-    let (message, remedy) = text.rsplit_once("; ").unwrap_or((text, "see the VM's record"));
-    Refusal::new(status, code, message, remedy)
+    Refusal::worded(status, code, text, "see the VM's record")
 }

@@ -49,7 +49,7 @@ impl Written {
         json!({
             "identity": self.identity,
             "valid_until": validity::text(self.valid_until),
-            "valid_until_s": validity::seconds(self.valid_until),
+            "valid_until_s": daemon::unix_s(self.valid_until),
             "files": self.files,
         })
     }

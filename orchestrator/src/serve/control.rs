@@ -164,8 +164,6 @@ fn misplaced(error: &PlaceError) -> Refusal {
     worded(status, code, &error.to_string())
 }
 
-/// Our messages say what is wrong, then what to do.
 fn worded(status: StatusCode, code: &'static str, text: &str) -> Refusal {
-    let (message, remedy) = text.rsplit_once("; ").unwrap_or((text, "see `causeway status`"));
-    Refusal::new(status, code, message, remedy)
+    Refusal::worded(status, code, text, "see `causeway status`")
 }

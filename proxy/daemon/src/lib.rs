@@ -28,6 +28,14 @@ pub mod shutdown;
 pub mod state;
 pub mod telemetry;
 
+use std::time::{Duration, SystemTime};
+
+/// A time as seconds since 1970.
+#[must_use]
+pub fn unix_s(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+}
+
 /// An error and its causes in one line, for a log or a caller.
 #[must_use]
 pub fn with_causes(error: &dyn std::error::Error) -> String {

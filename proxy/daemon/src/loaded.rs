@@ -3,11 +3,20 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use metrics::gauge;
 use placement::{Identity, PartName, Role};
+use serde_json::{Value, json};
 
-use crate::config::{Basics, ConfigError};
+use crate::config::{Basics, ConfigError, Problem};
 use crate::identity::{Credentials, CredentialsError};
+use crate::unix_s;
+
+/// From this long before the certificate's end on, each start and reload warns.
+pub const EXPIRY_WARNING_DAYS: u64 = 14;
+
+const DAY_S: u64 = 86_400;
 
 /// What one kind of daemon is told to be.
 pub trait Configuration: Sized {
@@ -55,6 +64,41 @@ pub enum LoadError {
         /// What the configuration says.
         name: PartName,
     },
+}
+
+impl LoadError {
+    /// What is wrong, for programs. For people, the error's own words say it.
+    #[must_use]
+    pub fn as_json(&self) -> Value {
+        let problems: Vec<Value> = match self {
+            LoadError::Config(ConfigError::Invalid { problems, .. }) => {
+                problems.iter().map(problem_as_json).collect()
+            }
+            other => vec![json!({ "message": crate::with_causes(other) })],
+        };
+        json!({ "sound": false, "problems": problems })
+    }
+}
+
+fn problem_as_json(problem: &Problem) -> Value {
+    let Problem { line, column, field, message } = problem;
+    json!({ "line": line, "column": column, "field": field, "message": message })
+}
+
+impl<C> Loaded<C> {
+    /// Makes known until when the certificate is valid, and warns when that is soon.
+    #[expect(clippy::cast_precision_loss, reason = "metrics are floats, good for 2^53 seconds")]
+    pub fn tell_validity(&self) {
+        let until_s = unix_s(self.credentials.valid_until());
+        gauge!("causeway_certificate_valid_until_seconds").set(until_s as f64);
+        let left_days = until_s.saturating_sub(unix_s(SystemTime::now())) / DAY_S;
+        if left_days < EXPIRY_WARNING_DAYS {
+            tracing::warn!(
+                left_days,
+                "the certificate ends soon; issue a new one with `causeway pki issue`, then reload"
+            );
+        }
+    }
 }
 
 impl<C: Configuration> Loaded<C> {

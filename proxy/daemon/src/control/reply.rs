@@ -75,6 +75,19 @@ impl Refusal {
         Refusal::new(status, code, crate::with_causes(error), remedy)
     }
 
+    /// The same, in words that say what is wrong and then, after their last `; `, what to do; where
+    /// they do not, `remedy` does.
+    #[must_use]
+    pub fn worded(
+        status: StatusCode,
+        code: &'static str,
+        words: &str,
+        remedy: &'static str,
+    ) -> Refusal {
+        let (message, remedy) = words.rsplit_once("; ").unwrap_or((words, remedy));
+        Refusal::new(status, code, message, remedy)
+    }
+
     /// The caller did nothing wrong.
     #[must_use]
     pub fn internal(why: &str) -> Refusal {
