@@ -6,4 +6,5 @@
 pub mod cli;
 pub mod migration;
 pub mod pki;
+mod random;
 pub mod serve;

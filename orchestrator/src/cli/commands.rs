@@ -1,6 +1,5 @@
 //! The commands themselves.
 
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -18,6 +17,7 @@ use super::following::{Watched, follow};
 use super::line::{Line, LineError};
 use super::operator_file::OperatorFile;
 use super::words;
+use crate::random;
 
 /// A move that ended undone.
 pub const UNDONE: u8 = 3;
@@ -286,13 +286,6 @@ fn tell<T: Serialize>(
 
 /// One for each call that changes something, so that its repetition is known.
 fn key() -> Result<CallKey, Failure> {
-    let mut bytes = [0; 16];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .map_err(Failure::failed)?;
-    let text = bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
-    text.parse().map_err(Failure::failed)
+    let drawn = random::bytes().map_err(Failure::failed)?;
+    format!("{:032x}", u128::from_ne_bytes(drawn)).parse().map_err(Failure::failed)
 }

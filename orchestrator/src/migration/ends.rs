@@ -65,6 +65,13 @@ impl<'w, P: Parties> Ends<'w, P> {
         self.agent(end)?.vm(&self.wanted.vm).await.map_err(troubled)
     }
 
+    /// How far this move's copy is, as the source last looked.
+    pub(super) async fn progress(self, cx: &Context) -> Result<Option<Progress>, Trouble> {
+        let epoch = self.authority(cx)?.epoch;
+        let view = self.view(self.from()).await?;
+        Ok(view.and_then(|view| view.progress).filter(|progress| progress.epoch == epoch))
+    }
+
     /// Gives an order of the room's own to one end. `part` tells the room's orders apart.
     pub(super) async fn order(
         self,

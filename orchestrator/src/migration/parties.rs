@@ -1,12 +1,12 @@
 //! Whom a move talks to: the agents at both ends, and their proxies.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use hypervisor::{Call, CallTrouble, Client, Dial, Hypervisor, Line, QemuAgent};
 use orchestrator_api::{CallError, Connection, Place};
 use placement::{Authority, End, PartName, SiteName, VmName};
 use proxy_api::{Claim, GrantChannel, Networks, OfMove, Redirect, Stage, Tunnel};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// How long a proxy may take to answer: it writes a small file, and no more.
@@ -25,8 +25,8 @@ pub trait Parties: Send + Sync {
     /// The proxy of this end.
     fn proxy(&self, end: &End) -> Option<&Self::Proxy>;
 
-    /// Every proxy: each may carry flows to a VM, wherever it runs.
-    fn proxies(&self) -> Vec<&Self::Proxy>;
+    /// Every proxy, by site and name: each may carry flows to a VM, wherever it runs.
+    fn proxies(&self) -> Vec<(&(SiteName, PartName), &Self::Proxy)>;
 }
 
 /// What a move asks of a proxy. Every call may be repeated.
@@ -137,8 +137,8 @@ impl<D: Dial> Parties for Dialled<D> {
         self.proxies.get(&(end.site.clone(), end.proxy.clone()))
     }
 
-    fn proxies(&self) -> Vec<&DialledProxy<D>> {
-        self.proxies.values().collect()
+    fn proxies(&self) -> Vec<(&(SiteName, PartName), &DialledProxy<D>)> {
+        self.proxies.iter().collect()
     }
 }
 

@@ -19,6 +19,7 @@ use super::gates::GatedJournal;
 use super::moves::Shared;
 use super::table::Table;
 use crate::migration::{Dialled, MoveVm};
+use crate::random;
 
 /// The journal's file in the state folder.
 pub const JOURNAL: &str = "journal.sqlite";
@@ -49,7 +50,9 @@ pub async fn run(loaded: Loaded, telemetry: Telemetry) -> Result<(), RunError> {
     // The folder is this process's own from here on.
     let (life, _state) = Life::begin(&config.basics, &telemetry)?;
     telemetry.introduce("causeway-serve", env!("CARGO_PKG_VERSION"));
-    let owner = Owner { name: config.name.clone(), incarnation: drawn()? };
+    // Another number at each start: what an earlier incarnation has under way is not this one's.
+    let drawn = random::bytes().map_err(RunError::Random)?;
+    let owner = Owner { name: config.name.clone(), incarnation: u64::from_ne_bytes(drawn) };
     tracing::info!(%owner, "this incarnation");
 
     let table = Arc::new(Table::default());
@@ -103,12 +106,4 @@ fn dialled(config: &Config, credentials: &Arc<daemon::identity::Credentials>) ->
         }
     }
     parties
-}
-
-/// Another number at each start: what an earlier incarnation has under way is not this one's.
-fn drawn() -> Result<u64, RunError> {
-    let mut bytes = [0; 8];
-    let drawn = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    drawn.map_err(|error| RunError::Random(error.into()))?;
-    Ok(u64::from_ne_bytes(bytes))
 }

@@ -146,7 +146,7 @@ impl Parties for ModelParties {
         self.proxies.get(&(end.site.clone(), end.proxy.clone()))
     }
 
-    fn proxies(&self) -> Vec<&ModelProxy> {
-        self.proxies.values().collect()
+    fn proxies(&self) -> Vec<(&(SiteName, PartName), &ModelProxy)> {
+        self.proxies.iter().collect()
     }
 }

@@ -77,10 +77,7 @@ impl<'a, 'w, P: Parties> Following<'a, 'w, P> {
 
     /// The copy has ended, or has stood still for too long: then there is nothing to wait for.
     fn weigh(&mut self, progress: &Progress) -> Result<(), Trouble> {
-        if matches!(progress.phase, Phase::Failed | Phase::Cancelled) {
-            let why = progress.failure.clone().unwrap_or_else(|| "it was cancelled".to_owned());
-            return Err(Trouble::permanent(format!("the copy ended: {why}")));
-        }
+        not_ended(progress)?;
         let carried = progress.disk_done_bytes.saturating_add(progress.memory_done_bytes);
         let now = Instant::now();
         if carried != self.carried {
@@ -151,6 +148,15 @@ fn told(progress: &Progress, copy: u32, bytes_per_s: Option<u64>) -> MoveProgres
         left_ms,
         told: None,
     }
+}
+
+/// A copy that has failed or was cancelled comes to nothing more.
+pub(super) fn not_ended(progress: &Progress) -> Result<(), Trouble> {
+    if !matches!(progress.phase, Phase::Failed | Phase::Cancelled) {
+        return Ok(());
+    }
+    let why = progress.failure.as_deref().unwrap_or("it was cancelled");
+    Err(Trouble::permanent(format!("the copy ended: {why}")))
 }
 
 /// Gives the copy up. Where none is, or the source's agent has closed the move, there is nothing to

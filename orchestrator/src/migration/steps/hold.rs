@@ -4,14 +4,13 @@
 //! A move without a hold goes through this room, too, and does nothing in it: what its undo sees to,
 //! that the VM runs on at the source, is owed either way.
 
-use placement::{Answer, Command};
+use hypervisor::Code;
+use placement::{Answer, Command, Evidence};
 use saga::{Context, Observed, Reversible, Step, StepId, Trouble};
 
 use super::copying::cancel;
 use crate::migration::ends::{Ends, odd};
 use crate::migration::parties::Parties;
-
-use hypervisor::Code;
 
 /// See the module.
 pub(in crate::migration) struct Hold<'w, P>(pub(in crate::migration) Ends<'w, P>);
@@ -50,8 +49,19 @@ impl<P: Parties> Reversible for Hold<'_, P> {
 pub(super) async fn run_on<P: Parties>(ends: Ends<'_, P>, cx: &Context) -> Result<(), Trouble> {
     // First what would send its last pages yet.
     cancel(ends, cx).await?;
-    let command = Command::Run { authority: ends.authority(cx)?, evidence: None };
-    match ends.order_with(ends.from(), cx, "run", command, None).await {
+    run(ends, cx, "run", None).await
+}
+
+/// Has the source run the VM, on evidence where it has released it. An end that was recorded there
+/// already is this very order's.
+pub(super) async fn run<P: Parties>(
+    ends: Ends<'_, P>,
+    cx: &Context,
+    part: &str,
+    evidence: Option<Evidence>,
+) -> Result<(), Trouble> {
+    let command = Command::Run { authority: ends.authority(cx)?, evidence };
+    match ends.order_with(ends.from(), cx, part, command, None).await {
         Ok(Answer::Runs) => Ok(()),
         Ok(other) => odd(&other),
         Err(said) if said.code() == Some(Code::Ended) => Ok(()),

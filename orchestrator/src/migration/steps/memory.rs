@@ -35,10 +35,8 @@ impl<P: Parties> Step for Memory<'_, P> {
     }
 
     async fn observe(&self, cx: &Context) -> Result<Observed<()>, Trouble> {
-        let epoch = self.ends.authority(cx)?.epoch;
-        let view = self.ends.view(self.ends.from()).await?;
-        let progress = view.and_then(|view| view.progress);
-        let ready = progress.is_some_and(|at| at.epoch == epoch && at.phase == Phase::Ready);
+        let progress = self.ends.progress(cx).await?;
+        let ready = progress.is_some_and(|at| at.phase == Phase::Ready);
         Ok(if ready { Observed::Done(()) } else { Observed::NotDone })
     }
 
@@ -46,7 +44,9 @@ impl<P: Parties> Step for Memory<'_, P> {
         self.target_still_waits().await?;
         let mut number = 1;
         while let Err(trouble) = self.copy(cx, number).await {
-            if cx.is_aborted() || number == COPIES_MAX || !self.switched_over(cx).await? {
+            let is_last = cx.is_aborted() || number == COPIES_MAX;
+            let progress = if is_last { None } else { self.ends.progress(cx).await? };
+            if !progress.is_some_and(|at| at.has_switched_over) {
                 return Err(trouble);
             }
             number += 1;
@@ -84,13 +84,6 @@ impl<P: Parties> Memory<'_, P> {
             return Ok(());
         }
         Err(Trouble::permanent("the target waits no more; see QEMU's log there, and begin again"))
-    }
-
-    async fn switched_over(&self, cx: &Context) -> Result<bool, Trouble> {
-        let epoch = self.ends.authority(cx)?.epoch;
-        let view = self.ends.view(self.ends.from()).await?;
-        let progress = view.and_then(|view| view.progress).filter(|at| at.epoch == epoch);
-        Ok(progress.is_some_and(|at| at.has_switched_over))
     }
 
     fn tell_anew(&self, cx: &Context, number: u32) {

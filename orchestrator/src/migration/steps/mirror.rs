@@ -18,10 +18,8 @@ impl<P: Parties> Step for Mirror<'_, P> {
     }
 
     async fn observe(&self, cx: &Context) -> Result<Observed<()>, Trouble> {
-        let epoch = self.0.authority(cx)?.epoch;
-        let view = self.0.view(self.0.from()).await?;
-        let progress = view.and_then(|view| view.progress);
-        let in_step = progress.is_some_and(|at| at.epoch == epoch && at.phase == Phase::InStep);
+        let progress = self.0.progress(cx).await?;
+        let in_step = progress.is_some_and(|at| at.phase == Phase::InStep);
         Ok(if in_step { Observed::Done(()) } else { Observed::NotDone })
     }
 

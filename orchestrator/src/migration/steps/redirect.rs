@@ -3,6 +3,7 @@
 
 use hypervisor::CallTrouble;
 use orchestrator_api::VmDefinition;
+use placement::End;
 use saga::{Context, Observed, Step, StepId, Trouble};
 
 use super::stage::place;
@@ -36,8 +37,11 @@ impl<P: Parties> Step for Redirect<'_, P> {
         }
         // One that is out of reach keeps the last placement that it was told; it has no flow of the
         // VM's to lose, or the move would name it.
-        for proxy in ends.parties.proxies() {
-            tell(proxy.redirect(vm, &redirect).await);
+        for ((site, name), proxy) in ends.parties.proxies() {
+            let was_told = |end: &&End| end.site == *site && end.proxy == *name;
+            if !ends.both().iter().any(was_told) {
+                tell(proxy.redirect(vm, &redirect).await);
+            }
         }
         Ok(())
     }

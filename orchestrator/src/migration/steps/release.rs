@@ -4,14 +4,14 @@
 
 use std::time::Duration;
 
-use hypervisor::Code;
 use orchestrator_api::{CopyCommand, Phase};
 use placement::{Answer, Command, Evidence, Seat, Speaker};
 use saga::{Context, Observed, Step, StepId, Trouble};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
-use super::hold::run_on;
+use super::copying::not_ended;
+use super::hold::{run, run_on};
 use crate::migration::ends::{Ends, odd};
 use crate::migration::parties::Parties;
 
@@ -82,14 +82,7 @@ impl<P: Parties> saga::Release for Release<'_, P> {
             }
             saga::Evidence::NeverSent(_) => Evidence::Undone { release: release.clone() },
         };
-        let authority = self.0.authority(cx)?;
-        let command = Command::Run { authority, evidence: Some(evidence) };
-        match self.0.order_with(self.0.from(), cx, "", command, None).await {
-            Ok(Answer::Runs) => Ok(()),
-            Ok(other) => odd(&other),
-            Err(said) if said.code() == Some(Code::Ended) => Ok(()),
-            Err(said) => Err(said.into()),
-        }
+        run(self.0, cx, "", Some(evidence)).await
     }
 }
 
@@ -100,15 +93,10 @@ impl<P: Parties> Release<'_, P> {
         let end = Instant::now() + stopped_max;
         loop {
             let progress = self.0.copy(cx, "finish", CopyCommand::Finish).await?;
-            match progress.phase {
-                Phase::Completed => return Ok(()),
-                Phase::Failed | Phase::Cancelled => {
-                    let why = progress.failure.unwrap_or_else(|| "it was cancelled".to_owned());
-                    return Err(Trouble::permanent(format!("the copy ended: {why}")));
-                }
-                Phase::Mirroring | Phase::InStep | Phase::Copying | Phase::Ready => {}
-                Phase::Finishing => {}
+            if progress.phase == Phase::Completed {
+                return Ok(());
             }
+            not_ended(&progress)?;
             if cx.is_aborted() {
                 return Err(Trouble::transient("told to stop"));
             }

@@ -60,7 +60,8 @@ impl<P: Parties> Stage<'_, P> {
         let (ends, from) = (self.ends, self.ends.from());
         let card = self.definition.cards.first();
         let card = card.ok_or_else(|| Trouble::permanent("the VM has no network card"))?;
-        let place = place(from, &self.definition)?;
+        let (leaves, arrives) =
+            (place(from, &self.definition)?, place(ends.to(), &self.definition)?);
         let networks = ends.proxy(from)?.networks().await.map_err(troubled)?;
         let leg = networks.legs.into_iter().find(|leg| leg.network == card.network);
         let leg = leg.ok_or_else(|| {
@@ -69,7 +70,7 @@ impl<P: Parties> Stage<'_, P> {
         })?;
         let watched = ends.agent(from)?.watched(&ends.wanted.vm).await.map_err(troubled)?;
         let elsewhere = Elsewhere {
-            place: place.clone(),
+            place: leaves.clone(),
             leg: leg.addresses,
             gateways: leg.gateways,
             neighbours: neighbours(&watched),
@@ -77,8 +78,8 @@ impl<P: Parties> Stage<'_, P> {
         };
         Ok(proxy_api::Stage {
             authority: ends.authority(cx)?,
-            from: place,
-            to: super::stage::place(ends.to(), &self.definition)?,
+            from: leaves,
+            to: arrives,
             card: Card { mac: Mac(card.mac.bytes()), addresses: card.addresses.clone() },
             elsewhere: vec![elsewhere],
         })
