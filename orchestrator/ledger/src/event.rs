@@ -122,10 +122,11 @@ pub struct SideFlowSeen {
     pub tuple: Tuple,
     /// At which port of the VM.
     pub end: VmEnd,
-    /// First packet there; no earlier than the watch's own begin.
-    pub first_at_ms: u64,
-    /// Last packet there.
-    pub last_at_ms: u64,
+    /// First packet there, no earlier than the watch's own begin; unset where the watch does not
+    /// tell.
+    pub first_at_ms: Option<u64>,
+    /// Last packet there, likewise.
+    pub last_at_ms: Option<u64>,
 }
 
 /// A new connection that arrived at a site after the VM had left it.

@@ -28,7 +28,7 @@ pub use tables::OTHER_ROWS_MAX;
 /// ever get through the escaping, loads or runs.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
-/// The page of the report in this JSON, as `causeway report FILE.json --html OUT` writes it.
+/// The page of the report in this JSON, as `causeway report --from FILE.json --html OUT` writes it.
 pub fn page_of_json(json: &str) -> Result<String, ReportError> {
     Ok(page(&Report::from_json(json)?))
 }
@@ -77,4 +77,5 @@ fn body(html: &mut Html, report: &Report) {
     tables::stragglers(html, report);
     tables::reclaimed(html, report);
     tables::oddities(html, report);
+    tables::sources(html, report);
 }

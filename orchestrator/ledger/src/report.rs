@@ -57,6 +57,8 @@ pub struct Report {
     pub ledger: Ledger,
     /// What was given back at the site that the VM left.
     pub reclaimed: Vec<Reclaimed>,
+    /// Who was asked for it, and what they told: the ledger is no more whole than this.
+    pub sources: Vec<Source>,
 }
 
 /// Which move.
@@ -226,6 +228,79 @@ pub enum Became {
         /// Why.
         because: String,
     },
+}
+
+/// Somebody whose word the report is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// What it is.
+    pub is: Party,
+    /// Its name.
+    pub name: PartName,
+    /// At which site.
+    pub site: SiteName,
+    /// When it last told, by the orchestrator's clock; unset where it never did.
+    pub told_at_ms: Option<u64>,
+    /// What it said when it was asked last.
+    #[serde(flatten)]
+    pub said: Said,
+    /// What it knew and did not tell, for there was too much.
+    pub left_out: u64,
+}
+
+/// What somebody is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Party {
+    /// It carries flows.
+    Proxy,
+    /// It watches the VM's port.
+    Agent,
+}
+
+impl Party {
+    /// What, in words.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Party::Proxy => "proxy",
+            Party::Agent => "agent",
+        }
+    }
+}
+
+/// What somebody said when it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "said", rename_all = "snake_case")]
+pub enum Said {
+    /// All that it knows.
+    Told,
+    /// It knows nothing of this move, or no more.
+    Nothing {
+        /// In its words.
+        because: String,
+    },
+    /// It could not be asked.
+    Silent {
+        /// Why.
+        because: String,
+    },
+}
+
+impl Report {
+    /// Whether no flow broke, and every proxy has told of all of its: what `causeway report
+    /// --strict` asks. Side flows have no verdict, so that who watches them does not count.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        let has_told = |source: &Source| match source.said {
+            Said::Told => source.left_out == 0,
+            // It told as long as it knew, and has been reclaimed, or ended, since.
+            Said::Nothing { .. } => source.told_at_ms.is_some() && source.left_out == 0,
+            Said::Silent { .. } => false,
+        };
+        let mut proxies = self.sources.iter().filter(|source| source.is == Party::Proxy);
+        self.ledger.totals.broken == 0 && proxies.all(has_told)
+    }
 }
 
 /// A report that cannot be read.

@@ -121,11 +121,15 @@ pub struct Stalls {
 pub struct SideFlowRow {
     /// Which.
     pub tuple: Tuple,
-    /// First packet at the source's port; unset where only the target saw it.
+    /// Whether the source's port saw it.
+    pub at_source: bool,
+    /// First packet there; unset where that was not told.
     pub first_at_source_ms: Option<u64>,
     /// Last packet there.
     pub last_at_source_ms: Option<u64>,
-    /// First packet at the target's port; unset where it has shown nothing there.
+    /// Whether it has shown something at the target's port.
+    pub at_target: bool,
+    /// First packet there.
     pub first_at_target_ms: Option<u64>,
     /// Last packet there.
     pub last_at_target_ms: Option<u64>,

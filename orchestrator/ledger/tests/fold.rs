@@ -208,8 +208,8 @@ fn a_side_flow_has_its_times_at_both_ports_and_no_verdict() {
         Event::SideFlow(SideFlowSeen {
             tuple,
             end,
-            first_at_ms: PIVOT_AT_MS + first,
-            last_at_ms: PIVOT_AT_MS + last,
+            first_at_ms: Some(PIVOT_AT_MS + first),
+            last_at_ms: Some(PIVOT_AT_MS + last),
         })
     };
     let ledger = ledger_of(&[
@@ -226,6 +226,11 @@ fn a_side_flow_has_its_times_at_both_ports_and_no_verdict() {
     let early = ledger_of(&[saw(VmEnd::Source, 0, 810), saw(VmEnd::Target, 800, 900)]);
     assert_eq!(early.side_flows[0].gap_ms(), Some(-10));
     assert_eq!(kinds(&early), [(OddityKind::AtBothEnds, 1)]);
+
+    let timeless = SideFlowSeen { tuple, end: VmEnd::Source, first_at_ms: None, last_at_ms: None };
+    let ledger = ledger_of(&[Event::SideFlow(timeless)]);
+    let row = &ledger.side_flows[0];
+    assert_eq!((row.at_source, row.at_target, row.last_at_source_ms), (true, false, None));
 }
 
 #[test]

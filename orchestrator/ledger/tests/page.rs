@@ -5,7 +5,7 @@
 mod support;
 
 use ledger::page::{FLOW_ROWS_MAX, page, page_of_json};
-use ledger::report::{Outcome, REPORT_VERSION, Report, ReportError, StepOutcome};
+use ledger::report::{Outcome, Party, REPORT_VERSION, Report, ReportError, Said, StepOutcome};
 use support::chance::Chance;
 use support::plausible;
 
@@ -74,6 +74,7 @@ fn the_page_tells_the_verdict_and_its_figures() {
         "203.0.113.40",
         "web-1.moved-12",
         "seen alive after its end; the end stands",
+        "could not be asked: it took too long",
     ] {
         assert!(page.contains(told), "{told}");
     }
@@ -85,6 +86,27 @@ fn the_page_is_made_from_the_json_alone() {
     let json = report.to_json().unwrap();
     assert_eq!(Report::from_json(&json).unwrap(), report);
     assert_eq!(page_of_json(&json).unwrap(), page(&report));
+}
+
+#[test]
+fn a_report_is_clean_only_where_nothing_broke_and_each_proxy_has_told() {
+    let mut report = plausible::report(40);
+    report.sources.retain(|source| source.said == Said::Told || source.is == Party::Agent);
+    assert_eq!(report.ledger.totals.broken, 0);
+    assert!(report.is_clean(), "an agent that forgot side flows is no flow's end");
+    let silent = Said::Silent { because: "it took too long".to_owned() };
+    let nothing = Said::Nothing { because: "nothing was noted".to_owned() };
+    for (said, told_at_ms, left_out, is_clean) in [
+        (Said::Told, Some(1), 1, false),
+        (silent, Some(1), 0, false),
+        (nothing.clone(), Some(1), 0, true),
+        (nothing, None, 0, false),
+    ] {
+        let proxy = &mut report.sources[0];
+        (proxy.said, proxy.told_at_ms, proxy.left_out) = (said, told_at_ms, left_out);
+        assert_eq!(report.is_clean(), is_clean, "{:?}", report.sources[0]);
+    }
+    assert!(!plausible::report(60).is_clean(), "one was killed");
 }
 
 #[test]
@@ -127,6 +149,9 @@ fn hostile_text_stays_text() {
     }
     for thing in &mut report.reclaimed {
         (thing.what, thing.name) = (hostile.to_owned(), hostile.to_owned());
+    }
+    for source in &mut report.sources {
+        source.said = Said::Silent { because: hostile.to_owned() };
     }
     if let Some(hold) = &mut report.hold {
         hold.dropped.insert(hostile.to_owned(), 3);

@@ -6,27 +6,33 @@ use super::Oddities;
 use crate::event::{SideFlowSeen, Tuple, VmEnd};
 use crate::rows::{OddityKind, SideFlowRow, Subject};
 
+/// First and last packet at one port, as far as they were told.
+type Span = (Option<u64>, Option<u64>);
+
 /// First and last packet at each port.
 #[derive(Debug, Default)]
-pub(super) struct Sightings(BTreeMap<Tuple, BTreeMap<VmEnd, (u64, u64)>>);
+pub(super) struct Sightings(BTreeMap<Tuple, BTreeMap<VmEnd, Span>>);
 
 impl Sightings {
     pub(super) fn take(&mut self, seen: &SideFlowSeen) {
         let ends = self.0.entry(seen.tuple).or_default();
         let span = ends.entry(seen.end).or_insert((seen.first_at_ms, seen.last_at_ms));
-        *span = (span.0.min(seen.first_at_ms), span.1.max(seen.last_at_ms));
+        let first = span.0.into_iter().chain(seen.first_at_ms).min();
+        *span = (first, span.1.max(seen.last_at_ms));
     }
 }
 
 pub(super) fn rows(sightings: &Sightings, oddities: &mut Oddities) -> Vec<SideFlowRow> {
-    let row = |(tuple, ends): (&Tuple, &BTreeMap<VmEnd, (u64, u64)>)| {
+    let row = |(tuple, ends): (&Tuple, &BTreeMap<VmEnd, Span>)| {
         let (source, target) = (ends.get(&VmEnd::Source), ends.get(&VmEnd::Target));
         let row = SideFlowRow {
             tuple: *tuple,
-            first_at_source_ms: source.map(|span| span.0),
-            last_at_source_ms: source.map(|span| span.1),
-            first_at_target_ms: target.map(|span| span.0),
-            last_at_target_ms: target.map(|span| span.1),
+            at_source: source.is_some(),
+            first_at_source_ms: source.and_then(|span| span.0),
+            last_at_source_ms: source.and_then(|span| span.1),
+            at_target: target.is_some(),
+            first_at_target_ms: target.and_then(|span| span.0),
+            last_at_target_ms: target.and_then(|span| span.1),
         };
         let overlaps = row.gap_ms().is_some_and(|gap| gap < 0);
         let subject = Subject::SideFlow(*tuple);

@@ -7,7 +7,7 @@ use placement::PartName;
 
 use super::html::Html;
 use super::units::{Bytes, Count, Since, Utc, counted, millis};
-use crate::report::{Became, Report, Versus};
+use crate::report::{Became, Report, Said, Versus};
 use crate::rows::Subject;
 
 /// Most rows of each of these tables on a page.
@@ -163,13 +163,19 @@ pub(super) fn side_flows(html: &mut Html, report: &Report) {
                 html.element("th").attr("scope", "row").text(row.tuple.vm);
                 html.element("td").text(row.tuple.peer);
                 html.element("td").text(row.tuple.protocol.as_str());
-                maybe(html, row.last_at_source_ms.map(|at| since(report, at)));
-                maybe(html, row.first_at_target_ms.map(|at| since(report, at)));
+                seen(html, report, row.at_source, row.last_at_source_ms);
+                seen(html, report, row.at_target, row.first_at_target_ms);
                 maybe(html, row.gap_ms().map(|gap| format!("{gap} ms")));
             });
         }
         left_out(html, rows.len().saturating_sub(OTHER_ROWS_MAX), columns.len());
     });
+}
+
+/// When it was seen at an end, or that it was, where nobody told when.
+fn seen(html: &mut Html, report: &Report, was_seen: bool, at_ms: Option<u64>) {
+    let told = at_ms.map(|at| since(report, at).to_string());
+    maybe(html, told.or_else(|| was_seen.then(|| "seen".to_owned())));
 }
 
 fn since(report: &Report, at_ms: u64) -> Since {
@@ -223,6 +229,36 @@ pub(super) fn reclaimed(html: &mut Html, report: &Report) {
                     }
                     Became::Kept { because } => format!("kept: {because}"),
                 });
+            });
+        }
+        left_out(html, rows.len().saturating_sub(OTHER_ROWS_MAX), columns.len());
+    });
+}
+
+/// Whose word it all is.
+pub(super) fn sources(html: &mut Html, report: &Report) {
+    let rows = &report.sources;
+    if rows.is_empty() {
+        return;
+    }
+    let caption = "Who was asked, and what they said last. Flows of a party that told nothing are not here, and those of one that is silent now are as it told them last.";
+    let columns = ["Who", "Site", "Said", "#Told last", "#Left out"];
+    section(html, ("Who told", caption), &columns, |html| {
+        for row in rows.iter().take(OTHER_ROWS_MAX) {
+            html.element("tr").with(|html| {
+                html.element("th").attr("scope", "row").text(format_args!(
+                    "{} {}",
+                    row.is.words(),
+                    row.name
+                ));
+                html.element("td").text(&row.site);
+                html.element("td").text(match &row.said {
+                    Said::Told => "all that it knows".to_owned(),
+                    Said::Nothing { because } => format!("it knows nothing: {because}"),
+                    Said::Silent { because } => format!("could not be asked: {because}"),
+                });
+                maybe(html, row.told_at_ms.map(|at| since(report, at)));
+                number(html, Count(row.left_out));
             });
         }
         left_out(html, rows.len().saturating_sub(OTHER_ROWS_MAX), columns.len());

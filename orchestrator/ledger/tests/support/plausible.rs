@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ledger::report::{
-    Became, Comparison, Hold, Migration, Moment, Outcome, Pause, Place, REPORT_VERSION, Reclaimed,
-    Report, Sample, StallSample, Versus, Word, timeline,
+    Became, Comparison, Hold, Migration, Moment, Outcome, Party, Pause, Place, REPORT_VERSION,
+    Reclaimed, Report, Said, Sample, Source, StallSample, Versus, Word, timeline,
 };
 use ledger::{Event, FlowListed, FlowSeen, Fold, SideFlowSeen, StragglerSeen, Tuple, VmEnd};
 use proxy_api::{CloseReason, Protocol};
@@ -67,7 +67,28 @@ pub(crate) fn report(flows: u64) -> Report {
                 Became::Quarantined { until_ms: PIVOT_AT_MS + 604_800_000 },
             ),
         ],
+        sources: vec![
+            source(Party::Proxy, "px1", "oslo", Said::Told),
+            source(
+                Party::Proxy,
+                "px2",
+                "bergen",
+                Said::Silent { because: "it took too long".to_owned() },
+            ),
+            source(
+                Party::Agent,
+                "hv1",
+                "oslo",
+                Said::Nothing { because: "it was reclaimed".to_owned() },
+            ),
+        ],
     }
+}
+
+fn source(is: Party, name: &str, site: &str, said: Said) -> Source {
+    let told_at_ms = matches!(said, Said::Told).then_some(PIVOT_AT_MS + 600_000);
+    let (name, site) = (name.parse().unwrap(), site.parse().unwrap());
+    Source { is, name, site, told_at_ms, said, left_out: 0 }
 }
 
 fn reclaimed(what: &str, name: &str, became: Became) -> Reclaimed {
@@ -229,8 +250,8 @@ fn side_events() -> Vec<Event> {
                 peer: "10.7.0.31:5432".parse().unwrap(),
             },
             end,
-            first_at_ms,
-            last_at_ms,
+            first_at_ms: Some(first_at_ms),
+            last_at_ms: Some(last_at_ms),
         })
     };
     vec![
