@@ -67,22 +67,26 @@ pub(crate) fn report(flows: u64) -> Report {
                 Became::Quarantined { until_ms: PIVOT_AT_MS + 604_800_000 },
             ),
         ],
-        sources: vec![
-            source(Party::Proxy, "px1", "oslo", Said::Told),
-            source(
-                Party::Proxy,
-                "px2",
-                "bergen",
-                Said::Silent { because: "it took too long".to_owned() },
-            ),
-            source(
-                Party::Agent,
-                "hv1",
-                "oslo",
-                Said::Nothing { because: "it was reclaimed".to_owned() },
-            ),
-        ],
+        sources: sources(),
     }
+}
+
+fn sources() -> Vec<Source> {
+    vec![
+        source(Party::Proxy, "px1", "oslo", Said::Told),
+        source(
+            Party::Proxy,
+            "px2",
+            "bergen",
+            Said::Silent { because: "it took too long".to_owned() },
+        ),
+        source(
+            Party::Agent,
+            "hv1",
+            "oslo",
+            Said::Nothing { because: "it was reclaimed".to_owned() },
+        ),
+    ]
 }
 
 fn source(is: Party, name: &str, site: &str, said: Said) -> Source {
