@@ -19,7 +19,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Longest content of a state file: these are records, not stores.
+/// Longest content of a state file, unless said otherwise: these are records, not stores.
 pub const STATE_BYTES_MAX: usize = 1024 * 1024;
 
 const HEADER_BYTES_MAX: u64 = 64;
@@ -138,6 +138,7 @@ impl StateFolder {
             folder: Arc::clone(&self.held),
             name: name.to_owned(),
             version,
+            bytes_max: STATE_BYTES_MAX,
             of: PhantomData,
         }
     }
@@ -149,10 +150,17 @@ pub struct StateFile<T> {
     folder: Arc<Held>,
     name: String,
     version: u32,
+    bytes_max: usize,
     of: PhantomData<fn() -> T>,
 }
 
 impl<T: Serialize + DeserializeOwned> StateFile<T> {
+    /// The same file, whose content may have so many bytes: for what is collected, not remembered.
+    #[must_use]
+    pub fn up_to(self, bytes_max: usize) -> StateFile<T> {
+        StateFile { bytes_max, ..self }
+    }
+
     /// What was saved last; `None` where nothing ever was.
     ///
     /// # Errors
@@ -166,7 +174,7 @@ impl<T: Serialize + DeserializeOwned> StateFile<T> {
             Err(source) => return Err(unreadable(source)),
         };
         let mut bytes = Vec::new();
-        let limit = STATE_BYTES_MAX as u64 + HEADER_BYTES_MAX + 1;
+        let limit = self.bytes_max as u64 + HEADER_BYTES_MAX + 1;
         file.take(limit).read_to_end(&mut bytes).map_err(unreadable)?;
         self.decode(&bytes).map(Some)
     }
@@ -194,8 +202,9 @@ impl<T: Serialize + DeserializeOwned> StateFile<T> {
     fn encode(&self, value: &T) -> Result<Vec<u8>, StateError> {
         let unfit = |why| StateError::Unfit { path: self.path(), why };
         let content = serde_json::to_vec(value).map_err(|error| unfit(error.to_string()))?;
-        if content.len() > STATE_BYTES_MAX {
-            return Err(unfit(format!("{} bytes, at most {STATE_BYTES_MAX}", content.len())));
+        if content.len() > self.bytes_max {
+            let (bytes, most) = (content.len(), self.bytes_max);
+            return Err(unfit(format!("{bytes} bytes, at most {most}")));
         }
         let (version, length) = (self.version, content.len());
         let checksum = checksum(version, &content);

@@ -105,6 +105,11 @@ fn a_failed_save_leaves_the_old_value() {
     let error = large.save(&"x".repeat(STATE_BYTES_MAX)).unwrap_err();
     assert!(matches!(error, StateError::Unfit { .. }), "{error}");
     assert!(!outer.path().join("state/large").exists());
+    let long = "x".repeat(2 * STATE_BYTES_MAX);
+    let mut larger = large.up_to(3 * STATE_BYTES_MAX);
+    larger.save(&long).unwrap();
+    assert_eq!(larger.load().unwrap(), Some(long));
+    assert!(folder.file::<String>("large", 1).load().is_err(), "read with the usual bound");
 }
 
 #[test]
