@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use placement::{Epoch, Owner, PartName, SiteName, VmName};
+use placement::{Epoch, PartName, SiteName, VmName};
 use serde::{Deserialize, Serialize};
 
 use crate::rows::Ledger;
@@ -72,10 +72,10 @@ pub struct Migration {
     pub from: Place,
     /// Where it was to run.
     pub to: Place,
-    /// The epoch of the last attempt.
+    /// The epoch of the last attempt; 0 where none came so far.
     pub epoch: Epoch,
-    /// Who drove it then.
-    pub owner: Owner,
+    /// Who ordered it.
+    pub ordered_by: String,
     /// How many attempts it took, this one included.
     pub attempt: u32,
 }
@@ -121,7 +121,8 @@ pub enum Outcome {
     },
 }
 
-/// How long the VM stood still, as the agents saw it.
+/// How long the VM stood still: from the order to stop it to the word that it runs, and so never
+/// shorter than it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pause {
     /// When it was stopped.

@@ -32,7 +32,7 @@ pub(super) fn headline(html: &mut Html, report: &Report) {
             ("move", migration.name.clone()),
             ("epoch", migration.epoch.to_string()),
             ("attempt", migration.attempt.to_string()),
-            ("owner", migration.owner.to_string()),
+            ("ordered by", migration.ordered_by.clone()),
         ] {
             html.text(" · ");
             html.text(name);

@@ -4,10 +4,11 @@ use std::fmt::{self, Display};
 
 /// A length of time in microseconds: `212 ms`, `1.24 s`, `2 min 3 s`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Micros(pub(crate) u64);
+pub struct Micros(pub u64);
 
 /// A length of time in milliseconds, told alike.
-pub(crate) fn millis(ms: u64) -> Micros {
+#[must_use]
+pub fn millis(ms: u64) -> Micros {
     Micros(ms.saturating_mul(1_000))
 }
 
@@ -63,7 +64,7 @@ impl Display for Since {
 
 /// Bytes, by powers of 1,000: `4.29 GB`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bytes(pub(crate) u64);
+pub struct Bytes(pub u64);
 
 impl Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,7 +102,7 @@ fn scaled(f: &mut fmt::Formatter<'_>, value: u64, units: &[&str]) -> fmt::Result
 
 /// A count: `10,000`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Count(pub(crate) u64);
+pub struct Count(pub u64);
 
 impl Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

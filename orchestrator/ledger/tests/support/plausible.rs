@@ -27,7 +27,7 @@ pub(crate) fn report(flows: u64) -> Report {
             from: Place { site: "oslo".parse().unwrap(), agent: Some("hv1".parse().unwrap()) },
             to: Place { site: "bergen".parse().unwrap(), agent: Some("hv4".parse().unwrap()) },
             epoch: placement::Epoch::new(12),
-            owner: "serve.00000000004af31c".parse().unwrap(),
+            ordered_by: "causeway://site/hq/role/operator/name/ada".to_owned(),
             attempt: 1,
         },
         outcome: Outcome::Draining,
