@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use daemon::program::RunArguments;
 use orchestrator::cli::Common;
 use orchestrator::cli::commands::{Abort, Move, Status, VmStart, Wish};
+use orchestrator::cli::report::Report;
 use orchestrator::pki::LEAF_DAYS;
 use placement::{Identity, PartName, Role, SiteName};
 
@@ -26,6 +27,9 @@ Examples:
   causeway move web --to b
   causeway status web --follow
       Start a VM, see what a move would be like, move it, watch.
+
+  causeway report web --html web.html
+      What became of every connection that was alive when it moved.
 
   causeway serve run --config /etc/causeway/serve.toml
       The service that these ask; ~/.config/causeway/operator.toml says where it is:
@@ -158,6 +162,22 @@ again, `causeway abort web.1` calls it off.
 Exit codes: 0 the VM runs at the target; 3 the move was undone and the VM runs where it ran; 2 what
 was asked for cannot be; 1 all else.";
 
+const REPORT: &str = "\
+Examples:
+  causeway report web
+      The ledger of the last move of VM web, as a table.
+  causeway report web.3 --html web.html --json web.json
+      Of its third move, also as a page for browsers, and as the file that has all of it.
+  causeway report --from web.json --html web.html
+      The same page, made again from the file; no service is asked.
+
+Everybody who carries flows is asked anew for each report, so that one asked for later shows what
+ended meanwhile. What a proxy told last is kept when it forgets: it does with `reclaim`, and when it
+is restarted.
+
+Exit codes: 0 done; 4 with --strict, where a flow broke or is not accounted for, or a proxy could
+not be asked; 2 what was asked for cannot be; 1 all else.";
+
 /// Moves running virtual machines between sites while their users stay connected.
 #[derive(Debug, Parser)]
 #[command(name = "causeway", version, after_help = EXAMPLES)]
@@ -181,6 +201,9 @@ pub(crate) enum Command {
     Status(Status),
     /// Call a move off: the VM stays where it is. Refused once the VM runs at the target.
     Abort(Abort),
+    /// Tell what became of every flow in a move, as a table, a page and a file.
+    #[command(after_help = REPORT)]
+    Report(Report),
     /// Drive moves: the service behind these commands.
     #[command(subcommand, after_help = SERVE)]
     Serve(Serve),

@@ -7,4 +7,5 @@ pub mod cli;
 pub mod migration;
 pub mod pki;
 mod random;
+pub mod report;
 pub mod serve;

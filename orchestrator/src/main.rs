@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use daemon::program::{self, Failure, RunArguments};
-use orchestrator::cli::commands;
+use orchestrator::cli::{commands, report};
 use orchestrator::pki::{self, PkiError};
 use orchestrator::serve;
 
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Command::Move(asked) => ask(commands::order_move(asked)),
         Command::Status(asked) => ask(commands::status(asked)),
         Command::Abort(asked) => ask(commands::abort(asked)),
+        Command::Report(asked) => ask(report::report(asked)),
     })
 }
 

@@ -6,6 +6,7 @@
 
 mod client;
 mod moves;
+mod report;
 mod vms;
 
 use std::fmt;
@@ -19,6 +20,7 @@ pub use moves::{
     AbortMove, AbortPromised, BeginMove, Earlier, MOVE_ID_BYTES_MAX, MoveBegun, MoveId,
     MoveIdError, MoveList, MoveState, MoveView, PlanMove, StepDoes, StepView,
 };
+pub use report::{REPORT_GONE, REPORT_PART_BYTES_MAX, ReportPart};
 pub use vms::{SeatWord, Sighting, StartVm, Unasked, VmPlace, VmPlaces, VmStarted};
 
 /// Where each call goes; the service's table and the client read them here.
@@ -43,6 +45,9 @@ pub mod path {
     /// `POST` of an [`AbortMove`](super::AbortMove), operator:
     /// [`AbortPromised`](super::AbortPromised).
     pub const MOVE_ABORT: &str = "/v1/moves/{move}/abort";
+    /// `GET`, viewer and up: [`ReportPart`](super::ReportPart). Everybody is asked anew, and the first
+    /// part of what comes of it answers. With `?made=MS&from=BYTE` a later part of that report.
+    pub const MOVE_REPORT: &str = "/v1/moves/{move}/report";
 }
 
 /// Longest wait of a call that follows a move.

@@ -247,7 +247,7 @@ async fn watch(line: &mut Line, id: &MoveId, json: bool) -> Result<(), Failure> 
     }
 }
 
-async fn newest_of(line: &mut Line, vm: &str) -> Result<MoveId, Failure> {
+pub(super) async fn newest_of(line: &mut Line, vm: &str) -> Result<MoveId, Failure> {
     let vm: VmName = vm.parse().map_err(Failure::wrong)?;
     let list = line.call(async |client| client.moves().await).await.map_err(failed)?;
     let of_vm = list.moves.into_iter().filter(|view| view.id.vm == vm);
@@ -265,7 +265,7 @@ fn definition(path: &Path) -> Result<VmDefinition, ConfigError> {
 }
 
 /// What the service refused cannot be; all else may be tried again.
-fn failed(error: LineError) -> Failure {
+pub(super) fn failed(error: LineError) -> Failure {
     match error {
         LineError::Call(CallError::Refused { status, .. }) if status < 500 => Failure::wrong(error),
         _ => Failure::failed(error),

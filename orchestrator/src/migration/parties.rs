@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use hypervisor::{Call, CallTrouble, Client, Dial, Hypervisor, Line, QemuAgent};
 use orchestrator_api::{CallError, Connection, Place};
-use placement::{Authority, End, PartName, SiteName, VmName};
-use proxy_api::{Claim, GrantChannel, Networks, OfMove, Redirect, Stage, Tunnel};
+use placement::{Authority, End, Epoch, PartName, SiteName, VmName};
+use proxy_api::{
+    Claim, FlowId, GrantChannel, Networks, OfMove, PinnedPage, Redirect, Stage, Tunnel,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// How long a proxy may take to answer: it writes a small file, and no more.
@@ -87,6 +89,14 @@ pub trait ProxyPort: Send + Sync {
 
     /// Its end of the tunnel.
     fn tunnel(&self) -> impl Future<Output = Result<Tunnel, CallTrouble>> + Send;
+
+    /// What it has noted of one move's flows, from `after` on.
+    fn cutover(
+        &self,
+        vm: &VmName,
+        epoch: Epoch,
+        after: Option<FlowId>,
+    ) -> impl Future<Output = Result<PinnedPage, CallTrouble>> + Send;
 }
 
 /// Parties that are dialled.
@@ -194,6 +204,15 @@ impl<D: Dial> ProxyPort for DialledProxy<D> {
     async fn tunnel(&self) -> Result<Tunnel, CallTrouble> {
         self.0.call(&AskedTunnel).await
     }
+
+    async fn cutover(
+        &self,
+        vm: &VmName,
+        epoch: Epoch,
+        after: Option<FlowId>,
+    ) -> Result<PinnedPage, CallTrouble> {
+        self.0.call(&AskedCutover(vm, epoch, after)).await
+    }
 }
 
 /// The proxy's client, on a line.
@@ -250,6 +269,18 @@ impl Call<ProxyClient> for AskedTunnel {
 
     async fn make(&self, client: &mut ProxyClient) -> Result<Tunnel, CallError> {
         client.0.tunnel().await
+    }
+}
+
+struct AskedCutover<'a>(&'a VmName, Epoch, Option<FlowId>);
+
+impl Call<ProxyClient> for AskedCutover<'_> {
+    type Answer = PinnedPage;
+    const BOUND: Duration = PROXY_CALL_MAX;
+
+    async fn make(&self, client: &mut ProxyClient) -> Result<PinnedPage, CallError> {
+        let AskedCutover(vm, epoch, after) = *self;
+        client.0.cutover(vm, epoch, after).await
     }
 }
 

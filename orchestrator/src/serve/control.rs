@@ -10,7 +10,7 @@ use daemon::control::{
 use daemon::telemetry::{METRICS_TYPE, Telemetry};
 use orchestrator_api::operator::{
     AbortMove, AbortPromised, BeginMove, FOLLOW_MS_MAX, MoveBegun, MoveId, MoveList, PlanMove,
-    ServiceStatus, StartVm, path,
+    REPORT_GONE, ServiceStatus, StartVm, path,
 };
 use placement::{Identity, Owner, Role, VmName};
 use saga::AbortRefused;
@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::moves::{MoveError, Shared};
 use super::places::{self, PlaceError};
+use super::reporting::Unreported;
 
 /// Who may change something.
 const OPERATOR: &[Role] = &[Role::Operator];
@@ -52,6 +53,7 @@ pub(crate) fn routes(service: &Arc<Service>) -> Result<RouteTable, TableError> {
         .at(Method::POST, path::MOVES, OPERATOR, begin)
         .at(Method::GET, path::MOVE, VIEWER_AND_UP, follow)
         .at(Method::POST, path::MOVE_ABORT, OPERATOR, abort)
+        .at(Method::GET, path::MOVE_REPORT, VIEWER_AND_UP, report)
         .table()
 }
 
@@ -123,6 +125,41 @@ async fn abort(service: Arc<Service>, request: Request) -> Answer {
     promised.map_err(|error| refused(&error))?;
     tracing::info!(by = %request.caller(), move_id = %id, "abort promised");
     Reply::json(&AbortPromised { id })
+}
+
+async fn report(service: Arc<Service>, request: Request) -> Answer {
+    let id: MoveId = request.param("move")?;
+    let [made, from] = request.query(["made", "from"])?;
+    let later = match made {
+        Some(made) => {
+            let from = from.map(|from| from.parse::<u64>()).transpose()?;
+            Some((made.parse::<u64>()?, from.unwrap_or(0)))
+        }
+        None => None,
+    };
+    let part = service.moves.report(&id, later).await;
+    Reply::json(&part.map_err(|error| unreported(&error))?)
+}
+
+fn unreported(error: &Unreported) -> Refusal {
+    let (status, code, remedy) = match error {
+        Unreported::Unknown(_) => {
+            return worded(StatusCode::NOT_FOUND, "unknown_move", &error.to_string());
+        }
+        Unreported::Gone(_) => {
+            return worded(StatusCode::CONFLICT, REPORT_GONE, &error.to_string());
+        }
+        Unreported::Journal(_) | Unreported::Kept(_) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "not_kept", "see to the service's state folder")
+        }
+        Unreported::Report(_) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "no_report", "report it, with the service's log")
+        }
+        Unreported::Ending(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "ending", "ask the service that starts next")
+        }
+    };
+    Refusal::caused(status, code, error, remedy)
 }
 
 fn refused(error: &MoveError) -> Refusal {

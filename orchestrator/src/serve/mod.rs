@@ -14,7 +14,10 @@ mod gates;
 mod moves;
 mod ordered;
 mod places;
+mod reporting;
 pub mod run;
 mod starting;
 mod table;
 mod telling;
+
+pub(crate) use telling::worded;

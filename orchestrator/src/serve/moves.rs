@@ -19,10 +19,12 @@ use super::config::Config;
 use super::dial::TlsDial;
 use super::ordered::{AsOrdered, Ordered};
 use super::places::{self, PlaceError};
+use super::reporting::Reports;
 use super::starting::Starting;
 use super::table::{Entry, Table};
 use super::telling::Telling;
 use crate::migration::{Dialled, MoveVm, survey};
+use crate::report::Figures;
 
 /// How long an abort waits for a move's driver to come back to it.
 const DRIVER_MAX: Duration = Duration::from_secs(10);
@@ -38,6 +40,7 @@ pub(crate) struct Inner {
     workflow: Flow,
     journal: Arc<dyn Journal>,
     pub(crate) table: Arc<Table>,
+    pub(crate) reports: Reports,
     /// One order at a time: a VM has one move, and each a name of its own.
     ordering: Mutex<()>,
     /// VMs that are being started.
@@ -102,16 +105,22 @@ impl Shared {
         mover: MoveVm<Dialled<TlsDial>>,
         journal: Arc<dyn Journal>,
         table: Arc<Table>,
+        reports: Reports,
     ) -> Shared {
         let workflow = AsOrdered(mover);
         let ordering = Mutex::new(());
         let starting = Starting::default();
-        Shared(Arc::new(Inner { config, workflow, journal, table, ordering, starting }))
+        Shared(Arc::new(Inner { config, workflow, journal, table, reports, ordering, starting }))
     }
 
     /// Whom moves can talk to.
     pub(crate) fn parties(&self) -> &Dialled<TlsDial> {
         &self.workflow.0.parties
+    }
+
+    /// Where moves' records lie.
+    pub(crate) fn journal(&self) -> &dyn Journal {
+        &*self.journal
     }
 
     /// Begins a move, which is in the journal when this returns.
@@ -174,7 +183,7 @@ impl Shared {
                 continue;
             };
             let records = self.journal.read(&found.saga).await?;
-            let Some(entry) = told(&id, &records) else {
+            let Some(entry) = told(&id, &records, &self.reports.figures(&id)) else {
                 tracing::warn!(saga = %found.saga, "not readable as a move; it is left alone");
                 continue;
             };
@@ -182,9 +191,11 @@ impl Shared {
             self.table.put(id.clone(), Arc::clone(&entry));
             if !entry.view().state.has_ended() {
                 taken_up += 1;
+                tokio::spawn(self.clone().attend(id, Arc::clone(&entry)));
                 tokio::spawn(self.clone().keep_driving(found.saga, entry, None));
             }
         }
+        self.collect_missed();
         Ok(taken_up)
     }
 
@@ -209,7 +220,7 @@ impl Shared {
     async fn open(&self, id: MoveId, ordered: Ordered) -> Result<(), MoveError> {
         let name = SagaName::new(id.to_string()).expect("a move's name is one of a saga");
         let telling = Telling::new(id.clone(), &ordered, unix_ms());
-        let entry = Arc::new(Entry::new(ordered.clone(), telling));
+        let entry = Arc::new(Entry::new(ordered.clone(), telling, &Figures::default()));
         let (opened, open) = tokio::sync::oneshot::channel();
         let (shared, of_task) = (self.clone(), Arc::clone(&entry));
         let saga = name.clone();
@@ -225,10 +236,11 @@ impl Shared {
                 Err(error) => drop(opened.send(Err(error))),
             }
         });
-        self.table.put(id.clone(), entry);
+        self.table.put(id.clone(), Arc::clone(&entry));
         let result = open.await.unwrap_or(Err(OpenError::Unknown(name)));
-        if result.is_err() {
-            self.table.remove(&id);
+        match &result {
+            Ok(()) => drop(tokio::spawn(self.clone().attend(id, entry))),
+            Err(_) => self.table.remove(&id),
         }
         Ok(result?)
     }
@@ -295,7 +307,7 @@ fn may_go_on(stopped: &Stopped) -> bool {
 }
 
 /// A move as its records tell it; none where they are not of one.
-fn told(id: &MoveId, records: &[saga::Record]) -> Option<Entry> {
+fn told(id: &MoveId, records: &[saga::Record], figures: &Figures) -> Option<Entry> {
     let mut telling: Option<(Ordered, Telling)> = None;
     for record in records {
         let event = Event::decode(record).ok()?;
@@ -309,5 +321,5 @@ fn told(id: &MoveId, records: &[saga::Record]) -> Option<Entry> {
             _ => return None,
         }
     }
-    telling.map(|(ordered, telling)| Entry::new(ordered, telling))
+    telling.map(|(ordered, telling)| Entry::new(ordered, telling, figures))
 }

@@ -13,10 +13,13 @@ use tokio::sync::{Notify, watch};
 use super::clock::unix_ms;
 use super::ordered::Ordered;
 use super::telling::Telling;
+use crate::report::{Figures, Recorder};
 
 /// One move: what is told of it, and what its driver listens to.
 pub(crate) struct Entry {
     pub(crate) ordered: Ordered,
+    /// What was sampled of it.
+    pub(crate) figures: Recorder,
     telling: watch::Sender<Telling>,
     /// The driver's, while there is one.
     pub(crate) control: watch::Sender<Option<Control>>,
@@ -25,9 +28,11 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(crate) fn new(ordered: Ordered, telling: Telling) -> Entry {
+    /// With what an earlier service has sampled of it.
+    pub(crate) fn new(ordered: Ordered, telling: Telling, figures: &Figures) -> Entry {
         let (telling, control) = (watch::Sender::new(telling), watch::Sender::new(None));
-        Entry { ordered, telling, control, wake: Notify::new() }
+        let figures = Recorder::after(figures);
+        Entry { ordered, figures, telling, control, wake: Notify::new() }
     }
 
     pub(crate) fn view(&self) -> MoveView {
@@ -66,6 +71,7 @@ impl Watcher for Entry {
                         if let Some(told) = &progress.told {
                             tracing::info!(%key, told, "move");
                         }
+                        self.figures.progress(unix_ms(), &progress);
                         self.tell(|telling| telling.progress(progress));
                     }
                     Err(error) => tracing::warn!(%key, %error, "a step's progress is not known"),

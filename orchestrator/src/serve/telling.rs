@@ -194,7 +194,7 @@ impl Telling {
     }
 }
 
-fn worded(cause: &Cause) -> String {
+pub(crate) fn worded(cause: &Cause) -> String {
     match cause {
         Cause::Interrupted => "the service ended in the middle of it".to_owned(),
         Cause::InterruptedTooOften => {

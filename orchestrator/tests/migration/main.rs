@@ -10,4 +10,5 @@ mod copies;
 mod killed;
 mod others;
 mod proxies;
+mod report;
 mod trial;

@@ -7,8 +7,11 @@ use hypervisor::CallTrouble;
 use hypervisor::model::ModelAgent;
 use orchestrator::migration::{Parties, ProxyPort};
 use orchestrator_api::{Place, Refusal};
-use placement::{Authority, End, PartName, SiteName, VmName, Watermark};
-use proxy_api::{Claim, GrantChannel, Networks, Redirect, Stage, Tunnel, TunnelPeer};
+use placement::{Authority, End, Epoch, PartName, SiteName, VmName, Watermark};
+use proxy_api::{
+    Claim, FlowId, GrantChannel, Networks, PinnedFlow, PinnedPage, Redirect, Stage, Tunnel,
+    TunnelPeer,
+};
 
 /// Where there is an agent and a proxy, each proxy connected with each.
 pub(crate) const SITES: [&str; 3] = ["a", "b", "c"];
@@ -17,6 +20,9 @@ pub(crate) const SITES: [&str; 3] = ["a", "b", "c"];
 struct Inner {
     marks: BTreeMap<VmName, Watermark>,
     grants: BTreeSet<String>,
+    /// What was noted for the ledger, by epoch.
+    noted: BTreeMap<Epoch, Vec<PinnedFlow>>,
+    is_silent: bool,
 }
 
 /// One proxy.
@@ -27,6 +33,27 @@ impl ModelProxy {
     pub(crate) fn grants(&self) -> BTreeSet<String> {
         self.0.lock().unwrap().grants.clone()
     }
+
+    /// It has noted these flows of a move, and nothing of others; or forgets what it had.
+    pub(crate) fn notes(&self, epoch: Epoch, flows: Option<Vec<PinnedFlow>>) {
+        let mut inner = self.0.lock().unwrap();
+        inner.noted.clear();
+        inner.noted.extend(flows.map(|flows| (epoch, flows)));
+    }
+
+    /// It answers nothing about flows, or does again.
+    pub(crate) fn is_silent(&self, is_silent: bool) {
+        self.0.lock().unwrap().is_silent = is_silent;
+    }
+}
+
+/// Flows on one page of a model's: few, so that there are several.
+pub(crate) const PAGE: usize = 3;
+
+fn refused(code: &str) -> CallTrouble {
+    let (message, remedy) = (format!("the model says {code}"), "ask another".to_owned());
+    let refusal = Refusal { code: code.to_owned(), message, remedy };
+    CallTrouble::Refused { party: "model proxy".to_owned(), refusal }
 }
 
 fn stale(why: &placement::Stale) -> CallTrouble {
@@ -124,6 +151,26 @@ impl ProxyPort for ModelProxy {
             channels: Vec::new(),
         };
         Ok(Tunnel { peers: SITES.map(peer).into() })
+    }
+
+    async fn cutover(
+        &self,
+        _: &VmName,
+        epoch: Epoch,
+        after: Option<FlowId>,
+    ) -> Result<PinnedPage, CallTrouble> {
+        let inner = self.0.lock().unwrap();
+        if inner.is_silent {
+            return Err(refused("ending"));
+        }
+        let noted = inner.noted.get(&epoch).ok_or_else(|| refused("not_noted"))?;
+        let rest = noted.iter().filter(|pinned| after.is_none_or(|after| pinned.flow.id > after));
+        let rest: Vec<PinnedFlow> = rest.cloned().collect();
+        let flows: Vec<PinnedFlow> = rest.iter().take(PAGE).cloned().collect();
+        let last = flows.last().map(|pinned| pinned.flow.id);
+        let more_after = last.filter(|_| rest.len() > PAGE);
+        let (stragglers, left_out) = (Vec::new(), 0);
+        Ok(PinnedPage { epoch, as_of_ms: 1_000, flows, stragglers, left_out, more_after })
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     AbortMove, AbortPromised, BeginMove, MoveBegun, MoveId, MoveList, MoveView, PlanMove,
-    ServiceStatus, StartVm, VmPlaces, VmStarted, path,
+    ReportPart, ServiceStatus, StartVm, VmPlaces, VmStarted, path,
 };
 use crate::migration::Plan;
 
@@ -97,6 +97,23 @@ impl OperatorClient {
         let mut path = filled(path::MOVE, &[id]);
         if let Some(after) = after {
             path.push_str(&format!("?after={after}"));
+        }
+        self.0.get(&path).await
+    }
+
+    /// A part of a move's report: the first one of a new report, or a later one, by when that report
+    /// was made and from which byte on.
+    ///
+    /// # Errors
+    /// See [`CallError`]; among them [`REPORT_GONE`](super::REPORT_GONE).
+    pub async fn report(
+        &mut self,
+        id: &MoveId,
+        later: Option<(u64, u64)>,
+    ) -> Result<ReportPart, CallError> {
+        let mut path = filled(path::MOVE_REPORT, &[id]);
+        if let Some((made, from)) = later {
+            path.push_str(&format!("?made={made}&from={from}"));
         }
         self.0.get(&path).await
     }
