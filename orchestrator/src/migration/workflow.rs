@@ -6,9 +6,10 @@
 //! left of the move.
 //!
 //! Packets are held and follow the VM where the operator wants it so (`hold`): then the proxies are
-//! told of its next placement before memory is copied, and of its new one once it runs there. What a
-//! move does not do yet has its place between the lines: shortening and steering names, and checking
-//! the application's health after the start.
+//! told of its next placement before memory is copied. Of its new one they are told once it runs
+//! there, in any move: it is then at the latest that they note for the ledger which flows were alive.
+//! What a move does not do yet has its place between the lines: shortening and steering names, and
+//! checking the application's health after the start.
 
 use orchestrator_api::Move;
 use placement::{Epoch, Owner, VmName};
@@ -72,11 +73,9 @@ impl<P: Parties> Workflow for MoveVm<P> {
         let (saga, ()) = saga.step(Memory { ends, definition: definition.clone() }).await?;
         let (saga, ()) = saga.step(Hold(ends)).await?;
         let (saga, release) = saga.release(Release(ends)).await?;
-        let (mut saga, _) = saga.pivot(Start { ends, release: release.clone() }).await?;
-        (saga, ()) = saga.step(Arrive { ends, release: release.clone() }).await?;
-        if wanted.options.hold {
-            (saga, ()) = saga.step(Redirect { ends, definition }).await?;
-        }
+        let (saga, _) = saga.pivot(Start { ends, release: release.clone() }).await?;
+        let (saga, ()) = saga.step(Arrive { ends, release: release.clone() }).await?;
+        let (saga, ()) = saga.step(Redirect { ends, definition }).await?;
         let (saga, gone_at) = saga.step(Forget { ends, release: release.clone() }).await?;
         let (saga, ()) = saga.step(Arm { ends, release, gone_at }).await?;
         let (saga, ()) = saga.step(GiveBack(ends)).await?;
