@@ -229,8 +229,9 @@ pub struct Estimate {
 pub struct MoveProgress {
     /// What it does.
     pub doing: Doing,
-    /// Which copy, from 1: a VM that switches over by itself is copied anew.
-    pub copy: u32,
+    /// Which copy, from 1, where the step counts them: a VM that switches over by itself is copied
+    /// anew.
+    pub copy: Option<u32>,
     /// What the mirrors have to carry, as known so far.
     pub disk_bytes: u64,
     /// Of it, carried.

@@ -12,7 +12,6 @@ use std::time::Duration;
 use hypervisor::{CallTrouble, Code, Hypervisor};
 use ledger::VmEnd;
 use ledger::report::Said;
-use orchestrator_api::Progress;
 use orchestrator_api::agent::Spoken;
 use placement::{End, Epoch, Pair, PartName, SiteName, VmName};
 use proxy_api::{FlowId, PinnedFlow, PinnedPage, Straggler};
@@ -108,10 +107,8 @@ pub struct FromAgent {
     pub since_s: Option<u64>,
     /// With whom the VM has spoken.
     pub spoken: BTreeSet<Spoken>,
-    /// It left something out.
+    /// It has never left anything out.
     pub is_whole: bool,
-    /// At the source: how much the copy has carried.
-    pub carried: Option<Progress>,
 }
 
 /// Asks everybody, at the same time and each within [`TELLING_MAX`], and merges what they tell.
@@ -135,7 +132,7 @@ pub async fn collect<P: Parties>(
         collected.proxy(site, name).hear(heard, at_ms);
     }
     for ((which, end), heard) in ends.into_iter().zip(watched) {
-        collected.agent(which, end).hear(heard, at_ms, of.epoch);
+        collected.agent(which, end).hear(heard, at_ms);
     }
 }
 
@@ -212,7 +209,6 @@ struct Watched {
     since_s: Option<u64>,
     spoken: Vec<Spoken>,
     is_whole: bool,
-    carried: Option<Progress>,
 }
 
 async fn heard_from_agent<A: Hypervisor>(agent: Option<&A>, of: OfMove<'_>) -> Heard<Watched> {
@@ -221,11 +217,9 @@ async fn heard_from_agent<A: Hypervisor>(agent: Option<&A>, of: OfMove<'_>) -> H
     };
     let asked = async {
         let watch = agent.watched(of.vm).await?;
-        let view = agent.vm(of.vm).await?;
-        let carried = view.and_then(|view| view.progress);
         let (since_s, is_whole) = (watch.since_s, watch.is_whole);
         let spoken = watch.conversations;
-        Ok::<_, CallTrouble>(Watched { since_s, spoken, is_whole, carried })
+        Ok::<_, CallTrouble>(Watched { since_s, spoken, is_whole })
     };
     match asked.await {
         Ok(watched) => Heard::Told(watched),
@@ -267,7 +261,6 @@ impl Collected {
                 since_s: None,
                 spoken: BTreeSet::new(),
                 is_whole: true,
-                carried: None,
             });
             self.agents.len() - 1
         });
@@ -303,7 +296,7 @@ impl FromProxy {
 }
 
 impl FromAgent {
-    fn hear(&mut self, heard: Heard<Watched>, at_ms: u64, epoch: Epoch) {
+    fn hear(&mut self, heard: Heard<Watched>, at_ms: u64) {
         let watched = match heard {
             Heard::Told(watched) => watched,
             Heard::Nothing(because) => return self.said = Said::Nothing { because },
@@ -319,8 +312,6 @@ impl FromAgent {
                 self.is_whole = false;
             }
         }
-        let of_this = watched.carried.filter(|carried| carried.epoch == epoch);
-        self.carried = of_this.or(self.carried.take());
     }
 }
 
@@ -400,7 +391,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn conversations_that_fell_silent_stay_and_only_this_moves_copy_counts() {
+    fn conversations_that_fell_silent_stay() {
         let end = End {
             site: "a".parse().unwrap(),
             agent: "hv1".parse().unwrap(),
@@ -414,26 +405,14 @@ pub(super) mod tests {
             peer: [10, 9, 21, 1].into(),
             peer_port: 5432,
         };
-        let carried = |epoch| Progress {
-            epoch: Epoch::new(epoch),
-            phase: orchestrator_api::Phase::Completed,
-            disk_bytes: 9,
-            disk_done_bytes: 9,
-            memory_done_bytes: 8,
-            memory_remaining_bytes: 0,
-            failure: None,
-            has_switched_over: false,
-        };
-        let told = |port, epoch| {
-            let (spoken, carried) = (vec![spoken(port)], Some(carried(epoch)));
-            Heard::Told(Watched { since_s: Some(5), spoken, is_whole: true, carried })
+        let told = |port, is_whole| {
+            Heard::Told(Watched { since_s: Some(5), spoken: vec![spoken(port)], is_whole })
         };
         let mut collected = Collected::default();
         let agent = collected.agent(VmEnd::Source, &end);
-        agent.hear(told(1, 2), 1, Epoch::new(2));
-        agent.hear(told(2, 3), 2, Epoch::new(2));
-        assert_eq!(agent.spoken.len(), 2);
-        assert_eq!(agent.carried.as_ref().map(|carried| carried.epoch), Some(Epoch::new(2)));
+        agent.hear(told(1, false), 1);
+        agent.hear(told(2, true), 2);
+        assert_eq!((agent.spoken.len(), agent.is_whole), (2, false));
         assert_eq!(collected.agents.len(), 1);
     }
 }

@@ -16,6 +16,8 @@ pub struct Figures {
     pub samples: Vec<Sample>,
     /// What flows were owed then.
     pub stall_samples: Vec<StallSample>,
+    /// What had been carried when all was: unset where that was not seen.
+    pub carried: Option<Sample>,
 }
 
 /// Takes figures as they come. Never waits.
@@ -26,6 +28,7 @@ pub struct Recorder(Mutex<Inner>);
 struct Inner {
     samples: Series<Sample>,
     stall_samples: Series<StallSample>,
+    carried: Option<Sample>,
     is_new: bool,
 }
 
@@ -33,7 +36,7 @@ impl Recorder {
     /// Goes on from what was kept.
     #[must_use]
     pub fn after(figures: &Figures) -> Recorder {
-        let mut inner = Inner::default();
+        let mut inner = Inner { carried: figures.carried, ..Inner::default() };
         figures.samples.iter().for_each(|sample| inner.samples.push(*sample));
         figures.stall_samples.iter().for_each(|sample| inner.stall_samples.push(*sample));
         Recorder(Mutex::new(inner))
@@ -47,12 +50,15 @@ impl Recorder {
         }
         let mut inner = self.lock();
         inner.is_new = true;
-        inner.samples.push(Sample {
+        let sample = Sample {
             at_ms,
             disk_bytes: progress.disk_done_bytes,
             memory_bytes: progress.memory_done_bytes,
             ..Sample::default()
-        });
+        };
+        inner.samples.push(sample);
+        // What goes on, or begins anew, has not carried all.
+        inner.carried = (progress.doing == Doing::Completed).then_some(sample);
     }
 
     /// What flows are owed at this moment, by what their proxies have just told.
@@ -82,7 +88,8 @@ impl Recorder {
 
 impl Inner {
     fn told(&self) -> Figures {
-        Figures { samples: self.samples.told(), stall_samples: self.stall_samples.told() }
+        let (samples, stall_samples) = (self.samples.told(), self.stall_samples.told());
+        Figures { samples, stall_samples, carried: self.carried }
     }
 }
 
@@ -110,7 +117,7 @@ mod tests {
     fn progress(doing: Doing, disk: u64, memory: u64) -> MoveProgress {
         MoveProgress {
             doing,
-            copy: 1,
+            copy: Some(1),
             disk_bytes: 100,
             disk_done_bytes: disk,
             memory_done_bytes: memory,
@@ -135,6 +142,11 @@ mod tests {
         let samples = later.told().samples;
         assert_eq!(samples.iter().map(|s| s.disk_bytes).collect::<Vec<_>>(), [40, 100]);
         assert_eq!(samples[1].memory_bytes, 7);
+        assert_eq!(later.told().carried, None);
+        later.progress(40, &progress(Doing::Completed, 100, 9));
+        assert_eq!(Recorder::after(&later.told()).told().carried.unwrap().memory_bytes, 9);
+        later.progress(50, &progress(Doing::Anew, 0, 0));
+        assert_eq!(later.told().carried, None);
     }
 
     #[test]

@@ -149,7 +149,7 @@ mod tests {
 
     fn figures(disk_bytes: u64) -> Figures {
         let samples = vec![Sample { at_ms: 1, disk_bytes, ..Sample::default() }];
-        Figures { samples, stall_samples: Vec::new() }
+        Figures { samples, ..Figures::default() }
     }
 
     fn opened() -> (tempfile::TempDir, Kept) {

@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use ledger::report::{
-    Comparison, Migration, Outcome, Party, Place, REPORT_VERSION, Report, Sample, Source, Versus,
-    timeline,
+    Comparison, Migration, Outcome, Party, Place, REPORT_VERSION, Report, Source, Versus, timeline,
 };
 use ledger::{Event, Fold, Ledger, ProxyKey, SideFlowSeen, Tuple, VmEnd};
 use orchestrator_api::agent::{Spoken, Transport};
@@ -58,10 +57,10 @@ pub fn make(of: Made<'_>) -> Report {
         outcome: outcome(view, &ledger),
         started_at_ms: view.began_at_unix_ms,
         ended_at_ms: view.ended_at_unix_ms,
-        comparison: comparison(&story, view, collected, pause.map(|pause| pause.lasted_ms())),
+        comparison: comparison(&story, view, figures, pause.map(|pause| pause.lasted_ms())),
         pause,
         steps,
-        samples: samples(&story, collected, figures),
+        samples: figures.samples.clone(),
         stall_samples: figures.stall_samples.clone(),
         moments: story.moments,
         hold: None,
@@ -201,11 +200,11 @@ fn tuple(spoken: &Spoken) -> Tuple {
 fn comparison(
     story: &Story,
     view: &MoveView,
-    collected: &Collected,
+    figures: &Figures,
     paused_ms: Option<u64>,
 ) -> Comparison {
     let estimate = story.estimate.as_ref();
-    let carried = collected.agents.iter().find_map(|agent| agent.carried.as_ref());
+    let carried = figures.carried;
     let versus = |estimate, actual| Versus { estimate, actual };
     let total_ms = story.pivot_at_ms.map(|at| at.saturating_sub(view.began_at_unix_ms));
     Comparison {
@@ -213,29 +212,12 @@ fn comparison(
         pause_ms: versus(estimate.map(|of| of.pause_ms), paused_ms),
         disk_bytes: versus(
             estimate.map(|of| of.disk_bytes),
-            carried.map(|carried| carried.disk_done_bytes),
+            carried.map(|carried| carried.disk_bytes),
         ),
         memory_bytes: versus(
             estimate.map(|of| of.memory_bytes),
-            carried.map(|carried| carried.memory_done_bytes),
+            carried.map(|carried| carried.memory_bytes),
         ),
         wire_bytes: Versus::default(),
     }
-}
-
-/// Nobody reports while the VM stands still: what was carried in the end, its source tells.
-fn samples(story: &Story, collected: &Collected, figures: &Figures) -> Vec<Sample> {
-    let mut samples = figures.samples.clone();
-    let carried = collected.agents.iter().find_map(|agent| agent.carried.as_ref());
-    if let (Some(at_ms), Some(carried)) = (story.released_at_ms, carried)
-        && samples.last().is_none_or(|last| last.at_ms < at_ms)
-    {
-        samples.push(Sample {
-            at_ms,
-            disk_bytes: carried.disk_done_bytes,
-            memory_bytes: carried.memory_done_bytes,
-            ..Sample::default()
-        });
-    }
-    samples
 }

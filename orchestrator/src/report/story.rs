@@ -29,8 +29,6 @@ pub(super) struct Story {
     stopped_at_ms: Option<u64>,
     /// When it ran again: at the target, or at the source.
     running_at_ms: Option<u64>,
-    /// When the source had let go.
-    pub(super) released_at_ms: Option<u64>,
     /// When the target had accepted.
     pub(super) pivot_at_ms: Option<u64>,
     /// The last record.
@@ -107,10 +105,7 @@ impl Story {
 
     fn done(&mut self, at_ms: u64, step: String) {
         match step.as_str() {
-            RELEASE => {
-                self.released_at_ms = Some(at_ms);
-                self.moment(at_ms, "The source has let go".to_owned());
-            }
+            RELEASE => self.moment(at_ms, "The source has let go".to_owned()),
             START => {
                 (self.running_at_ms, self.pivot_at_ms) = (Some(at_ms), Some(at_ms));
                 self.moment(at_ms, "The target has accepted: the pivot".to_owned());

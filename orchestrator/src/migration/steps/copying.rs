@@ -119,11 +119,16 @@ impl<'a, 'w, P: Parties> Following<'a, 'w, P> {
         if now - since >= RATE_OVER {
             self.rate_from = (now, carried);
         }
-        self.cx.progress(&told(progress, self.number, self.bytes_per_s));
+        self.cx.progress(&told(progress, Some(self.number), self.bytes_per_s));
     }
 }
 
-fn told(progress: &Progress, copy: u32, bytes_per_s: Option<u64>) -> MoveProgress {
+/// A look at a copy, as it is told.
+pub(super) fn told(
+    progress: &Progress,
+    copy: Option<u32>,
+    bytes_per_s: Option<u64>,
+) -> MoveProgress {
     let doing = match progress.phase {
         Phase::Mirroring | Phase::InStep => Doing::Mirroring,
         Phase::Copying => Doing::Copying,

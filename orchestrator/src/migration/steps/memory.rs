@@ -90,7 +90,7 @@ impl<P: Parties> Memory<'_, P> {
         let told = format!("the VM switched over by itself; copy {number} begins, slower");
         cx.progress(&MoveProgress {
             doing: Doing::Anew,
-            copy: number,
+            copy: Some(number),
             disk_bytes: 0,
             disk_done_bytes: 0,
             memory_done_bytes: 0,

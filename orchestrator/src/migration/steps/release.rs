@@ -10,7 +10,7 @@ use saga::{Context, Observed, Step, StepId, Trouble};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
-use super::copying::not_ended;
+use super::copying::{not_ended, told};
 use super::hold::{run, run_on};
 use crate::migration::ends::{Ends, odd};
 use crate::migration::parties::Parties;
@@ -94,6 +94,8 @@ impl<P: Parties> Release<'_, P> {
         loop {
             let progress = self.0.copy(cx, "finish", CopyCommand::Finish).await?;
             if progress.phase == Phase::Completed {
+                // All that the copy came to.
+                cx.progress(&told(&progress, None, None));
                 return Ok(());
             }
             not_ended(&progress)?;

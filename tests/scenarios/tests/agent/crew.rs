@@ -50,7 +50,7 @@ pub(crate) fn world() -> World {
 pub(crate) struct Crew<'w> {
     pub(crate) site: &'w Site,
     /// Its site's.
-    proxy: Arc<Proxy<'w>>,
+    pub(crate) proxy: Arc<Proxy<'w>>,
     serve: Credentials,
     process: Option<Process>,
 }

@@ -11,4 +11,5 @@ mod moves;
 mod refusals;
 mod service;
 mod tunnel;
+mod users;
 mod whole_move;

@@ -24,6 +24,7 @@ use crate::asking::{Papers, vm};
 use crate::crew::{Crew, RECORDS_START, WAIT_MAX, guest, until};
 use crate::lookout::Lookout;
 use crate::service::Service;
+use crate::users::{Users, ledger_agrees};
 
 const DISKS: &str = "/var/lib/causeway/disks";
 
@@ -44,7 +45,7 @@ fn a_vm_goes_there_and_back_as_it_is_told_and_its_records_are_whole() {
     let world = world();
     let (a, b) = (world.site("a"), world.site("b"));
     let papers = Papers::new();
-    let _crews = [a, b].map(|site| Crew::start(&world, site, &papers, &machine));
+    let crews = [a, b].map(|site| Crew::start(&world, site, &papers, &machine));
     let service = Service::start(&world, &papers);
     let mac = addresses::vm(1).mac;
     let witnesses = [a, b].map(|s| Witness::start(s.name(), &s.hypervisor(), mac).unwrap());
@@ -64,6 +65,7 @@ fn a_vm_goes_there_and_back_as_it_is_told_and_its_records_are_whole() {
     // Nothing was touched for it.
     nothing_left(b, &untouched, false);
 
+    let mut users = Users::start(&world, a);
     service.close_gate("web.release.done");
     service.says(&["move", "web", "--to", "b", "--no-wait"], 0);
     service.waits_at("web.1", "web.release.done");
@@ -75,6 +77,7 @@ fn a_vm_goes_there_and_back_as_it_is_told_and_its_records_are_whole() {
     service.open_gate("web.release.done");
     assert_eq!(service.end_of("web.1").state, MoveState::Completed);
     arrived(b);
+    ledger_agrees(&service, "web.1", &crews[0], &mut users);
     let late = service.says(&["abort", "web.1"], 2);
     assert!(late.contains("has ended"), "{late}");
 

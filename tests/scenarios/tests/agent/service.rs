@@ -77,11 +77,20 @@ impl Service {
     /// The same, which must end with this code; gives what it said on both outputs.
     #[track_caller]
     pub(crate) fn says(&self, words: &[&str], code: i32) -> String {
-        let output = self.types(words);
-        let said = [&output.stdout[..], &output.stderr[..]].concat();
-        let said = String::from_utf8_lossy(&said).into_owned();
-        assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
-        said
+        said(words, &self.types(words), code)
+    }
+
+    /// The same without the operator's file: it asks nobody.
+    #[track_caller]
+    pub(crate) fn says_without_file(&self, words: &[&str], code: i32) -> String {
+        let program = programs::path("causeway").unwrap();
+        let command = [&[program.to_str().unwrap()], words].concat();
+        said(words, &self.desk.run_with(&command, &[], COMMAND_MAX).unwrap(), code)
+    }
+
+    /// A file at the desk that a command has written.
+    pub(crate) fn written(&self, path: &str) -> String {
+        fs::read_to_string(self.desk.place().path(Path::new(path))).unwrap()
     }
 
     /// The definition, as an operator has it in a file.
@@ -124,6 +133,15 @@ impl Service {
             view.state.has_ended().then_some(view)
         })
     }
+}
+
+/// What a command said on both outputs; it must have ended with this code.
+#[track_caller]
+fn said(words: &[&str], output: &Output, code: i32) -> String {
+    let said = [&output.stdout[..], &output.stderr[..]].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
+    said
 }
 
 fn configuration(world: &World) -> String {

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::thread;
 
 use daemon::identity::Credentials;
+use guest::settings::PORT;
 use lab::sandbox::{Launch, Process};
-use lab::world::{Site, World};
+use lab::world::{Dual, Site, World, addresses};
 use placement::{Authority, Identity, Pair};
-use proxy_api::{CallError, Claim, Client, GrantChannel};
+use proxy_api::{CallError, Claim, Client, Flow, FlowQuery, GrantChannel, StateFilter};
 
 use crate::asking::{self, Papers, vm};
 use crate::crew::{SOCKETS, put, until};
@@ -44,6 +45,14 @@ impl<'w> Proxy<'w> {
         let proxy = Proxy { site, serve, _process: process };
         until("the proxy listens", || proxy.reached().is_ok().then_some(()));
         proxy
+    }
+
+    /// Every flow that it carries, or remembers.
+    pub(crate) fn flows(&self) -> Vec<Flow> {
+        let query = FlowQuery { state: StateFilter::All, ..FlowQuery::default() };
+        let page = self.call(async |client| client.flows(&query).await).unwrap();
+        assert_eq!(page.more_after, None, "more flows than the test has");
+        page.flows
     }
 
     /// Waits until the tunnel stands.
@@ -146,7 +155,23 @@ fn configuration(world: &World, site: &Site) -> String {
         let target = format!("unix:{SOCKETS}/{{vm}}.{{epoch}}.{channel}");
         let _ = writeln!(text, "[[tunnel.permit]]\nchannel = \"{channel}\"\ntarget = \"{target}\"");
     }
-    text
+    text + &services(site)
+}
+
+/// The VM's, at the site's first VIP.
+fn services(site: &Site) -> String {
+    let with_port =
+        |of: Dual| of.each().map(|ip| format!("\"{}\"", SocketAddr::new(ip, PORT))).join(", ");
+    let (listen, backend) = (with_port(site.vip(1)), with_port(addresses::vm(1).ip));
+    let service = |protocol: &str| {
+        format!(
+            "[[service]]\nname = \"web-{protocol}\"\nprotocol = \"{protocol}\"\n\
+             listen = [{listen}]\n[[service.backend]]\nname = \"web\"\nvm = \"{}\"\n\
+             address = [{backend}]\n",
+            vm()
+        )
+    };
+    service("tcp") + &service("udp")
 }
 
 fn identity(site: &str) -> Identity {

@@ -1,0 +1,127 @@
+//! Clients that use the VM by its VIP while it moves, and a move's ledger held against what they and
+//! the proxy know themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{PipeReader, PipeWriter};
+use std::net::SocketAddr;
+
+use guest::clients::Clients;
+use guest::flows::plan::{FlowSpec, Mode, Plan, SessionSpec};
+use guest::settings::PORT;
+use lab::sandbox::{Launch, Process};
+use lab::world::{Site, World};
+use ledger::report::{Party, Report, Said};
+use ledger::{Foreign, KeptBy, join};
+use proxy_api::{Flow, FlowId, FlowState, Protocol};
+
+use crate::crew::{Crew, WAIT_MAX};
+use crate::service::Service;
+
+const FLOWS: usize = 12;
+const SESSIONS: usize = 4;
+/// What `causeway report --strict` ends with where something broke.
+const NOT_CLEAN: i32 = 4;
+
+/// Who use the VM by the VIP of one site.
+pub(crate) struct Users {
+    _process: Process,
+    clients: Clients<PipeWriter, PipeReader>,
+}
+
+impl Users {
+    /// Opens flows and sessions, of both families.
+    pub(crate) fn start(world: &World, site: &Site) -> Users {
+        let launch = Launch::ours("causeway-guest").unwrap().arg("clients");
+        let mut process = world.client(1).spawn(&launch.with_stdin().with_stdout()).unwrap();
+        let streams = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
+        let mut clients = Clients::over(streams.0, streams.1);
+        let targets: Vec<_> = site.vip(1).each().map(|ip| SocketAddr::new(ip, PORT)).into();
+        let flows = FlowSpec {
+            count: FLOWS,
+            targets: targets.clone(),
+            sources: Vec::new(),
+            mode: Mode::Paced { size: 200, interval_ms: 100 },
+            asks_max: None,
+            silent_after_ms: None,
+        };
+        let (size, interval_ms, sources) = (100, 200, Vec::new());
+        let sessions = SessionSpec { count: SESSIONS, targets, sources, size, interval_ms };
+        clients.start(Plan { flows: vec![flows], sessions: vec![sessions] }, WAIT_MAX).unwrap();
+        Users { _process: process, clients }
+    }
+
+    /// Their own log, by address and port.
+    fn log(&mut self) -> Vec<Foreign> {
+        let report = self.clients.report().unwrap();
+        let flows = report.flows.iter().map(|flow| Foreign {
+            protocol: Protocol::Tcp,
+            opener: flow.local.expect("it was connected"),
+            taker: flow.peer,
+        });
+        let sessions = report.sessions.iter().map(|session| Foreign {
+            protocol: Protocol::Udp,
+            opener: session.local,
+            taker: session.peer,
+        });
+        flows.chain(sessions).collect()
+    }
+}
+
+/// A move's report is there; its page comes of its file alone; and its rows are the flows that the
+/// clients and their proxy know of, by address and port.
+pub(crate) fn ledger_agrees(service: &Service, id: &str, at: &Crew<'_>, users: &mut Users) {
+    let said = service
+        .says(&["report", id, "--json", "/tmp/report.json", "--html", "/tmp/report.html"], 0);
+    assert!(said.contains("flows at the cutover") && said.contains(id), "{said}");
+    println!("{said}");
+    let json = service.written("/tmp/report.json");
+    let page = service.written("/tmp/report.html");
+    look_at(&json, &page);
+    // Made again without a service, and without an operator's file.
+    let words = ["report", "--from", "/tmp/report.json", "--html", "/tmp/again.html"];
+    service.says_without_file(&words, 0);
+    assert!(service.written("/tmp/again.html") == page, "the page differs from its file's");
+
+    let report = Report::from_json(&json).unwrap();
+    assert!(report.pause.is_some() && report.ledger.pivot_at_ms.is_some(), "{report:#?}");
+    assert!(report.samples.len() > 1, "{:?}", report.samples);
+    let carried = report.samples.last().unwrap();
+    assert!(carried.disk_bytes > 0 && carried.memory_bytes > 0, "{carried:?}");
+    assert!(report.comparison.memory_bytes.actual.is_some(), "{:?}", report.comparison);
+    let proxies = report.sources.iter().filter(|source| source.is == Party::Proxy);
+    assert!(proxies.clone().count() > 1);
+    assert!(proxies.clone().all(|source| source.said == Said::Told), "{:?}", report.sources);
+
+    let joined = join(&report.ledger, KeptBy::Clients, &users.log());
+    assert!(joined.is_complete(), "{joined:#?}");
+    assert_eq!(joined.both.len(), FLOWS + SESSIONS);
+    same_as_the_proxy_tells(&report, &at.proxy.flows());
+
+    let code = if report.is_clean() { 0 } else { NOT_CLEAN };
+    service.says(&["report", id, "--strict"], code);
+}
+
+/// Each row is a flow of the proxy's, as it stands there; flows may end meanwhile.
+fn same_as_the_proxy_tells(report: &Report, flows: &[Flow]) {
+    let of_proxy: BTreeMap<FlowId, &Flow> = flows.iter().map(|flow| (flow.id, flow)).collect();
+    let told: BTreeSet<FlowId> = report.ledger.flows.iter().map(|row| row.flow.id).collect();
+    assert_eq!(told, of_proxy.keys().copied().collect::<BTreeSet<_>>());
+    for row in &report.ledger.flows {
+        let flow = of_proxy[&row.flow.id];
+        let ends = (row.client, row.vip, row.source, row.server);
+        assert_eq!(ends, (flow.client, flow.vip, flow.source, flow.server));
+        assert_eq!((row.protocol, row.opened_at_ms), (flow.protocol, flow.opened_at_ms));
+        if let Some(reason) = row.close_reason {
+            assert_eq!(flow.state, FlowState::Closed { reason });
+        }
+    }
+}
+
+/// Writes them where `CAUSEWAY_REPORT_OUT` says, for eyes to judge them.
+fn look_at(json: &str, page: &str) {
+    if let Some(out) = std::env::var_os("CAUSEWAY_REPORT_OUT") {
+        let out = std::path::PathBuf::from(out);
+        std::fs::write(out.join("report.json"), json).unwrap();
+        std::fs::write(out.join("report.html"), page).unwrap();
+    }
+}
