@@ -136,8 +136,8 @@ pub async fn collect<P: Parties>(
     }
 }
 
-/// The first page of both ends' proxies: what flows are owed just now. Who does not answer at once is
-/// left out: there is a next time.
+/// The first page of both ends' proxies: what flows are owed just now, of so many as it holds. Who
+/// does not answer at once is left out: there is a next time.
 pub async fn glance<P: Parties>(parties: &P, of: OfMove<'_>, bound: Duration) -> Vec<PinnedPage> {
     let ends = [&of.pair.from, &of.pair.to].map(|end| parties.proxy(end));
     let asking = ends.into_iter().flatten().map(|proxy| async move {

@@ -26,7 +26,10 @@ use crate::report::{Collected, Figures, Kept, Made, OfMove, collect, make};
 /// The folder of what is collected, in the state folder.
 pub(crate) const FOLDER: &str = "reports";
 /// Between two looks at a move under way.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Between two looks at what flows are owed where a proxy has more than it tells on a page: they cost
+/// it time in the very moments that matter.
+const CROWDED_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two times that its figures are kept: so much of them a crash may cost.
 const KEEP_INTERVAL: Duration = Duration::from_secs(2);
 /// How long after a move's end it is looked at what its flows are owed.
@@ -137,14 +140,16 @@ impl Shared {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut kept_at = Instant::now();
         let mut ended_at = None;
+        let mut owed_after = Instant::now();
         loop {
             looks.tick().await;
             let view = entry.view();
             if view.state.has_ended() {
                 ended_at = ended_at.or_else(|| Some(Instant::now()));
             }
-            if view.steps.iter().any(|step| step.step == HOLD) {
-                self.sample_stalls(&view, &entry).await;
+            let is_near = view.steps.iter().any(|step| step.step == HOLD);
+            if is_near && Instant::now() >= owed_after && self.sample_stalls(&view, &entry).await {
+                owed_after = Instant::now() + CROWDED_INTERVAL;
             }
             let has_ended = ended_at.is_some_and(|at| at.elapsed() >= STALLS_AFTER);
             if kept_at.elapsed() >= KEEP_INTERVAL || has_ended {
@@ -227,13 +232,15 @@ impl Shared {
         text.part(0).ok_or_else(|| Unreported::Gone(id.clone()))
     }
 
-    async fn sample_stalls(&self, view: &MoveView, entry: &Entry) {
-        let Some(epoch) = view.epoch else { return };
+    /// Samples what flows are owed; whether there are more of them than a page holds.
+    async fn sample_stalls(&self, view: &MoveView, entry: &Entry) -> bool {
+        let Some(epoch) = view.epoch else { return false };
         let of = OfMove { vm: &view.id.vm, pair: &entry.ordered.wanted.pair, epoch, is_last: true };
         let pages = glance(self.parties(), of, GLANCE_MAX).await;
         if !pages.is_empty() {
             entry.figures.owed(unix_ms(), &pages);
         }
+        pages.iter().any(|page| page.more_after.is_some())
     }
 
     async fn keep_figures(&self, id: &MoveId, entry: &Entry) {

@@ -19,20 +19,28 @@ const MOMENT_ROWS_MAX: usize = 16;
 
 /// What the steps are called. The ids are those of the journal; one that is not here is shown as
 /// it is.
-const TITLES: [(&str, &str); 16] = [
+const TITLES: [(&str, &str); 24] = [
     ("check", "Check both ends"),
+    ("epoch", "Register the epoch"),
     ("claim", "Claim the VM"),
     ("reserve", "Reserve the target"),
     ("channels", "Open channels"),
+    ("shorten", "Shorten TTLs"),
     ("mirror", "Mirror storage"),
     ("stage", "Stage the placement"),
     ("memory", "Copy memory"),
     ("hold", "Hold packets"),
     ("release", "Stop, finish, release"),
     ("start", "Start at the target"),
+    ("arrive", "Arrive at the target"),
     ("redirect", "Redirect connections"),
     ("verify", "Verify health"),
+    ("health", "Verify health"),
     ("steer", "Steer names"),
+    ("restore", "Restore TTLs"),
+    ("forget", "Forget at the source"),
+    ("arm", "Arm at the target"),
+    ("give-back", "Give the claim back"),
     ("register", "Re-register"),
     ("drain", "Drain connections"),
     ("reclaim", "Reclaim the source"),

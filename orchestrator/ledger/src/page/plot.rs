@@ -13,6 +13,8 @@ const LEFT: f64 = 84.0;
 const RIGHT: f64 = 748.0;
 const TOP: f64 = 16.0;
 const BOTTOM: f64 = 190.0;
+/// Room for the word beside the band.
+const WORD: f64 = 48.0;
 
 /// A picture with a time axis and an axis of values.
 #[derive(Debug, Clone, Copy)]
@@ -102,15 +104,22 @@ impl Plot {
             .attr("width", format_args!("{:.1}", (to - from).max(2.0)))
             .attr("height", BOTTOM - TOP)
             .empty();
-        let (at, anchor) =
-            if from > RIGHT - 90.0 { (from - 5.0, "end") } else { (to + 5.0, "start") };
+        let (at, anchor) = match (RIGHT - to > WORD, to - from > WORD) {
+            (true, _) => (to + 5.0, "start"),
+            (false, true) => (to - 5.0, "end"),
+            (false, false) => (from - 5.0, "end"),
+        };
         text(html, (at, TOP + 10.0), anchor, "pause");
     }
 
-    /// A line through these points; filled down to the axis where the style says so.
+    /// A line through these points, up from the axis where there is but one; filled down to the axis
+    /// where the style says so.
     pub(super) fn line(&self, html: &mut Html, style: &'static str, points: &[(f64, f64)]) {
         let (Some(first), Some(last)) = (points.first(), points.last()) else { return };
         let mut path = Path::default();
+        if points.len() == 1 {
+            path.to((self.x.at(first.0), BOTTOM));
+        }
         for (x, y) in points {
             path.to((self.x.at(*x), self.y.at(*y)));
         }
