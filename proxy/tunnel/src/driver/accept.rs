@@ -14,7 +14,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::Inner;
 use super::counted::Counted;
-use super::lane::{Line, carry};
+use super::lane::{Line, carry, secret};
 use super::options;
 use super::peer::Peer;
 use super::report::TunnelEvent;
@@ -101,7 +101,9 @@ async fn greet(inner: &Inner, tcp: TcpStream) -> Result<Greeting, AcceptError> {
                     let Hello { lane, .. } = hello;
                     options::for_lane(tls.get_ref().0, lane);
                     let counter = tls.get_ref().0.counter();
-                    return Ok((Arc::clone(peer), Line { conn, lane, tls, counter, buffer }));
+                    let secret = secret(lane, tls.get_ref().1);
+                    let line = Line { conn, lane, tls, counter, secret, buffer };
+                    return Ok((Arc::clone(peer), line));
                 }
             },
         },

@@ -19,7 +19,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::clock::draw;
 use super::counted::Counted;
-use super::lane::{Carried, Line, carry};
+use super::lane::{Carried, Line, carry, secret};
 use super::options;
 use super::peer::Peer;
 use super::plan::Credentials;
@@ -109,7 +109,8 @@ impl Dialler {
             return Ok(()); // Control was lost meanwhile, or the peer takes fewer lanes.
         };
         let buffer = Default::default();
-        let line = Line { conn, lane: self.lane, tls, counter, buffer };
+        let secret = secret(self.lane, tls.get_ref().1);
+        let line = Line { conn, lane: self.lane, tls, counter, secret, buffer };
         let Carried { detached, broke } = carry(&self.peer, line).await;
         match (detached.rejection, broke) {
             (Some(rejection), _) => Err(DialError::Rejected { address, rejection }),

@@ -4,11 +4,13 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
+use rustls::ConnectionCommon;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::select;
 
 use super::counted::Counter;
 use super::peer::{ConnDoor, Detached, Peer};
+use crate::protocol::packets::keys::{EXPORTER_LABEL, Secret};
 use crate::protocol::session::{ConnId, Transmit};
 use crate::protocol::wire::Lane;
 
@@ -21,6 +23,8 @@ pub(super) struct Line<S> {
     pub(super) lane: Lane,
     pub(super) tls: S,
     pub(super) counter: Arc<Counter>,
+    /// What a control connection's TLS session gives for datagrams.
+    pub(super) secret: Option<Secret>,
     /// What was read behind a greeting.
     pub(super) buffer: BytesMut,
 }
@@ -38,8 +42,8 @@ pub(super) async fn carry<S>(peer: &Peer, line: Line<S>) -> Carried
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Line { conn, lane, tls, counter, buffer } = line;
-    let door = peer.attach(conn, lane, counter);
+    let Line { conn, lane, tls, counter, secret, buffer } = line;
+    let door = peer.attach(conn, lane, counter, secret);
     let (reading, writing) = tokio::io::split(tls);
     let ended = select! {
         ended = read(peer, conn, reading, buffer) => ended,
@@ -51,6 +55,20 @@ where
         tracing::debug!(peer = %peer.identity, ?lane, %error, "a connection broke");
     }
     Carried { detached: peer.detach(conn, lane), broke }
+}
+
+/// What both ends of a control connection, and nobody else, get out of its TLS session.
+pub(super) fn secret<Side>(lane: Lane, tls: &ConnectionCommon<Side>) -> Option<Secret> {
+    if lane != Lane::Control {
+        return None;
+    }
+    match tls.export_keying_material([0; Secret::BYTES], EXPORTER_LABEL, None) {
+        Ok(bytes) => Some(Secret::new(bytes)),
+        Err(error) => {
+            tracing::error!(%error, "a TLS session gives no keys for datagrams");
+            None
+        }
+    }
 }
 
 /// Always reads on: a peer that is slow is slowed by its streams' windows, so that control and pings

@@ -2,10 +2,8 @@
 //!
 //! For each peer a session behind a lock (`peer`), two tasks for each connection (`lane`), two
 //! for each stream (`relay`), one that watches the clock, and one that answers asks. Every task
-//! moves bytes only as fast as the session lets it: no queue is in between.
-//!
-//! The door for the packets' own path is in `dial` and `accept`: where a control connection has
-//! greeted, its TLS session can export the keys of the datagrams.
+//! moves bytes only as fast as the session lets it: no queue is in between. VMs' packets pass beside
+//! them (`packets`), under keys that each control connection's TLS session exports.
 
 mod accept;
 mod barrier;
@@ -16,6 +14,7 @@ mod dial;
 mod lane;
 mod local;
 mod options;
+mod packets;
 mod peer;
 mod plan;
 mod relay;
@@ -25,6 +24,7 @@ mod tunnel;
 pub use barrier::BarrierError;
 pub use counted::WireCount;
 pub use local::EntranceError;
+pub use packets::{LinkCount, PacketDevice, PacketError, PacketPlan};
 pub use plan::{Credentials, PeerPlan, Reach, StartError, TunnelPlan};
 pub use report::{ChannelStatus, PeerStatus, Status, TunnelEvent};
 use tunnel::Inner;

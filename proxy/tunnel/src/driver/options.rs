@@ -29,6 +29,16 @@ const CONTROL_UNSENT_BYTES: u32 = 16 * 1024;
 
 static CONGESTION_REFUSED: AtomicBool = AtomicBool::new(false);
 
+/// Datagrams in a socket: what a release sends at once, and what comes while another task has its turn.
+const DATAGRAM_BUFFER_BYTES: usize = 8 * 1024 * 1024;
+
+/// For packets.
+pub(super) fn for_datagrams(socket: impl AsFd) {
+    // Only root may go beyond the system's limit.
+    let _ = sockopt::set_socket_recv_buffer_size_force(&socket, DATAGRAM_BUFFER_BYTES);
+    let _ = sockopt::set_socket_send_buffer_size_force(&socket, DATAGRAM_BUFFER_BYTES);
+}
+
 /// Before the connection is made: the window's scale is settled in the handshake. A listener hands
 /// it on to what it accepts.
 pub(super) fn before_connecting(socket: impl AsFd) {

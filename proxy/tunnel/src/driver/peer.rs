@@ -13,11 +13,13 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::clock::{Clock, incarnation};
 use super::counted::{Counter, WireCount};
 use super::local::LocalStream;
+use super::packets::Packets;
 use super::report::{ChannelStatus, PeerStatus, Reporter, TunnelEvent};
 use crate::protocol::Moment;
 use crate::protocol::bounds::{BULK_LANES_MAX, Limits, STREAMS_CEILING};
 use crate::protocol::channel::Grant;
 use crate::protocol::grants::{Ask, GRANTS_MAX};
+use crate::protocol::packets::keys::Secret;
 use crate::protocol::refusal::{Refusal, Rejection};
 use crate::protocol::session::{ConnId, Ending, Event, Gone, OpenError, Session, Side};
 use crate::protocol::tally::StreamTally;
@@ -41,6 +43,8 @@ pub(super) struct Peer {
     clock: Clock,
     reporter: Reporter,
     asks: mpsc::Sender<Asked>,
+    /// Where VMs' packets pass, and which of its links is this peer's.
+    packets: Option<(Arc<Packets>, usize)>,
     locked: Mutex<Locked>,
 }
 
@@ -77,6 +81,7 @@ pub(super) struct ConnDoor {
     /// It has carried its lane.
     was_up: AtomicBool,
     counter: Arc<Counter>,
+    secret: Option<Secret>,
 }
 
 /// Wakes the tasks of one stream, and is its name among them: numbers come again when a session
@@ -99,12 +104,13 @@ impl Peer {
         identity: Identity,
         side: Side,
         limits: Limits,
+        packets: Option<(Arc<Packets>, usize)>,
         clock: Clock,
         reporter: Reporter,
     ) -> (Peer, mpsc::Receiver<Asked>) {
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         let locked = Locked {
-            session: Session::new(side, incarnation(), limits, clock.now()),
+            session: Session::new(side, incarnation(), limits, packets.is_some(), clock.now()),
             conns: Default::default(),
             doors: BTreeMap::new(),
             channels: BTreeMap::new(),
@@ -119,6 +125,7 @@ impl Peer {
             clock,
             reporter,
             asks,
+            packets,
             locked: Mutex::new(locked),
         };
         (peer, asked)
@@ -160,9 +167,15 @@ impl Peer {
     }
 
     /// A connection's tasks are about to run.
-    pub(super) fn attach(&self, conn: ConnId, lane: Lane, counter: Arc<Counter>) -> Arc<ConnDoor> {
+    pub(super) fn attach(
+        &self,
+        conn: ConnId,
+        lane: Lane,
+        counter: Arc<Counter>,
+        secret: Option<Secret>,
+    ) -> Arc<ConnDoor> {
         let (writer, closed, was_up) = (Notify::new(), Notify::new(), AtomicBool::new(false));
-        let door = Arc::new(ConnDoor { writer, closed, was_up, counter });
+        let door = Arc::new(ConnDoor { writer, closed, was_up, counter, secret });
         let mut locked = self.lock();
         locked.conns[lane.index()].insert(conn, Arc::clone(&door));
         door
@@ -215,8 +228,22 @@ impl Peer {
             rtt_us: session.rtt_us(),
             tally: session.tally(),
             wire,
+            datagrams: self.packets.as_ref().map(|(packets, link)| packets.count(*link)),
+            carries_packets: self.carries(session),
             channels: locked.channel_status(),
         }
+    }
+
+    /// Whether packets can be sent to the peer now.
+    pub(super) fn carries_packets(&self) -> bool {
+        self.carries(&self.lock().session)
+    }
+
+    fn carries(&self, session: &Session) -> bool {
+        let is_open = |(packets, link): &(Arc<Packets>, usize)| packets.is_open(*link);
+        session.carries_packets()
+            && session.is_up(Lane::Control)
+            && self.packets.as_ref().is_some_and(is_open)
     }
 
     fn lock(&self) -> MutexGuard<'_, Locked> {
@@ -230,6 +257,7 @@ impl Peer {
         while let Some(event) = locked.session.next_event() {
             self.on_event(locked, event);
         }
+        self.feed(&mut locked.session);
         let wakes = locked.session.take_wakes();
         let woken = wakes.lanes.iter().zip(&locked.conns).filter(|(woken, _)| **woken);
         for (conn, door) in woken.flat_map(|(_, conns)| conns) {
@@ -250,24 +278,20 @@ impl Peer {
         self.said_all.send_if_modified(|before| std::mem::replace(before, said_all) != said_all);
     }
 
+    /// Has the session take what there is to say of packets, as much as it takes now.
+    fn feed(&self, session: &mut Session) {
+        let Some((packets, link)) = &self.packets else { return };
+        while session.takes_packets()
+            && let Some(message) = packets.next_message(*link)
+        {
+            session.say_packets(message, self.clock.now());
+        }
+    }
+
     fn on_event(&self, locked: &mut Locked, event: Event) {
         let peer = self.identity.clone();
         match event {
-            Event::Up { lane, resumed } => {
-                let door = locked.session.current(lane);
-                if let Some(door) = door.and_then(|conn| locked.conns[lane.index()].get(&conn)) {
-                    door.was_up.store(true, Ordering::Relaxed);
-                }
-                if lane != Lane::Control {
-                    tracing::debug!(%peer, ?lane, resumed, "bulk connected");
-                    return;
-                }
-                self.control.send_replace(true);
-                self.reporter.tell(match resumed {
-                    true => TunnelEvent::Resumed { peer },
-                    false => TunnelEvent::Connected { peer },
-                });
-            }
+            Event::Up { lane, resumed } => self.on_up(locked, lane, resumed),
             Event::Down { lane: Lane::Control, why } => {
                 self.control.send_replace(false);
                 self.reporter.tell(TunnelEvent::Lost { peer, why });
@@ -276,12 +300,21 @@ impl Peer {
             Event::Rejected { lane, rejection } => {
                 locked.rejections[lane.index()] = Some(rejection);
             }
-            Event::PeerRestarted => self.reporter.tell(TunnelEvent::PeerRestarted { peer }),
+            Event::PeerRestarted => {
+                self.forgotten();
+                self.reporter.tell(TunnelEvent::PeerRestarted { peer });
+            }
+            Event::Packets(message) => {
+                if let Some((packets, _)) = &self.packets {
+                    packets.arrived(&peer, message);
+                }
+            }
             Event::Unfit { violation, .. } => {
                 let reason = format!("a connection began with what is no greeting: {violation}");
                 self.reporter.tell(TunnelEvent::Unreachable { peer, reason });
             }
             Event::Violated(violation) => {
+                self.forgotten();
                 self.reporter.tell(TunnelEvent::Violated { peer, violation });
             }
             Event::Asked { stream, ask } => self.on_ask(locked, stream, ask),
@@ -302,6 +335,33 @@ impl Peer {
                     _ => TunnelEvent::ChannelEnded { peer, grant, ending, tally },
                 });
             }
+        }
+    }
+
+    fn on_up(&self, locked: &Locked, lane: Lane, resumed: bool) {
+        let peer = self.identity.clone();
+        let door = locked.session.current(lane);
+        if let Some(door) = door.and_then(|conn| locked.conns[lane.index()].get(&conn)) {
+            door.was_up.store(true, Ordering::Relaxed);
+            if let (Some((packets, link)), Some(secret)) = (&self.packets, &door.secret) {
+                packets.keyed(*link, secret);
+            }
+        }
+        if lane != Lane::Control {
+            tracing::debug!(%peer, ?lane, resumed, "bulk connected");
+            return;
+        }
+        self.control.send_replace(true);
+        self.reporter.tell(match resumed {
+            true => TunnelEvent::Resumed { peer },
+            false => TunnelEvent::Connected { peer },
+        });
+    }
+
+    /// Nothing that was said and not confirmed has come.
+    fn forgotten(&self) {
+        if let Some((packets, link)) = &self.packets {
+            packets.forgotten_by(*link);
         }
     }
 

@@ -10,6 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, ServerConfig};
 
 use super::local::EntranceError;
+use super::packets::PacketPlan;
 use crate::protocol::bounds::{LimitError, Limits};
 use crate::protocol::permits::Permits;
 
@@ -61,6 +62,8 @@ pub struct TunnelPlan {
     pub limits: Limits,
     /// TLS.
     pub credentials: Arc<dyn Credentials>,
+    /// What VMs' packets need; without it, none are carried.
+    pub packets: Option<PacketPlan>,
 }
 
 /// Why a tunnel end does not start.
@@ -78,6 +81,15 @@ pub enum StartError {
     /// A listener that cannot be used.
     #[error("the tunnel's listening socket cannot be used; bind it to an address of the WAN side")]
     Listener(#[source] std::io::Error),
+    /// A socket for datagrams.
+    #[error("datagrams cannot be sent from {address}; see that UDP is free there as TCP is")]
+    Datagrams {
+        /// Its address.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 impl TunnelPlan {

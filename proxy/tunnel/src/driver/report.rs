@@ -6,6 +6,7 @@ use placement::Identity;
 use tokio::sync::broadcast;
 
 use super::counted::WireCount;
+use super::packets::LinkCount;
 use crate::protocol::channel::Grant;
 use crate::protocol::refusal::Refusal;
 use crate::protocol::session::{Ending, Lost, Violation};
@@ -111,6 +112,10 @@ pub struct PeerStatus {
     pub tally: SessionTally,
     /// Bytes handed to TCP and taken from it, by control and each bulk lane, over all connections.
     pub wire: [WireCount; 3],
+    /// Datagrams of VMs' packets; none where this end carries none.
+    pub datagrams: Option<LinkCount>,
+    /// Packets can be sent to it now.
+    pub carries_packets: bool,
     /// Every channel that has a stream, or had one and still has its grant.
     pub channels: Vec<ChannelStatus>,
 }

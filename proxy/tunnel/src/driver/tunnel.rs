@@ -18,11 +18,15 @@ use super::clock::{Clock, watch_the_clock};
 use super::dial::Dialler;
 use super::local::{Entrance, EntranceError, prepare_folder};
 use super::options;
+use super::packets::{
+    PacketError, Packets, probe, receive_datagrams, receive_from_device, watch_deadlines,
+};
 use super::peer::Peer;
 use super::plan::{Credentials, Reach, StartError, TunnelPlan};
 use super::report::{Reporter, Status, TunnelEvent};
 use crate::protocol::channel::Grant;
 use crate::protocol::grants::{Ask, GrantError, Grants, Wanted};
+use crate::protocol::packets::{Dropped, LeftInPort, Way, WayCounts};
 use crate::protocol::permits::Permits;
 use crate::protocol::refusal::ResetReason;
 use crate::protocol::session::Side;
@@ -65,6 +69,7 @@ pub(super) struct Inner {
     pub(super) credentials: Arc<dyn Credentials>,
     pub(super) reporter: Reporter,
     pub(super) peers: Vec<Arc<Peer>>,
+    packets: Option<Arc<Packets>>,
     /// Locked before any peer, never after: a stream is opened or accepted only under a grant that
     /// stands at that very moment.
     site: Mutex<SiteState>,
@@ -98,12 +103,19 @@ impl Tunnel {
             }
         }
         let (clock, reporter) = (Clock::start(), Reporter::new());
+        let address = listener.as_ref().map(TcpListener::local_addr).transpose();
+        let address = address.map_err(StartError::Listener)?;
+        let packets =
+            plan.packets.map(|packets| Packets::new(packets, &plan.peers, address, clock));
+        let packets = packets.transpose()?.map(Arc::new);
         let mut asked = Vec::new();
         let mut peers = Vec::new();
-        for peer in &plan.peers {
+        for (number, peer) in plan.peers.iter().enumerate() {
+            let of_packets = packets.as_ref().map(|packets| (Arc::clone(packets), number));
             let side = if peer.reach == Reach::Await { Side::Called } else { Side::Caller };
             let identity = peer.identity.clone();
-            let (peer, asks) = Peer::new(identity, side, plan.limits, clock, reporter.clone());
+            let (peer, asks) =
+                Peer::new(identity, side, plan.limits, of_packets, clock, reporter.clone());
             peers.push(Arc::new(peer));
             asked.push(asks);
         }
@@ -113,6 +125,7 @@ impl Tunnel {
             credentials: plan.credentials,
             reporter,
             peers,
+            packets,
             site: Mutex::new(SiteState {
                 grants,
                 permits: plan.permits,
@@ -128,6 +141,7 @@ impl Tunnel {
                 inner.dial_all(peer, address, plan.limits.bulk_lanes);
             }
         }
+        inner.carry_packets();
         if let Some(listener) = listener {
             options::before_connecting(&listener);
             inner.spawn(accept(Arc::clone(&inner), listener));
@@ -239,6 +253,73 @@ impl Tunnel {
         Ok(())
     }
 
+    /// The way of a VM's packets from now on, or that there is none; what was kept for it goes where
+    /// it belongs. Said again, it changes nothing.
+    ///
+    /// # Errors
+    /// See [`PacketError`]; nothing has changed then.
+    pub fn set_way(&self, vm: &VmName, way: Option<Way>) -> Result<(), PacketError> {
+        match &self.inner.packets {
+            Some(packets) => packets.set(vm, way),
+            None if way.is_none() => Ok(()),
+            None => Err(PacketError::NoPackets),
+        }
+    }
+
+    /// Takes one part of what was left in the port of a VM that is held here: it goes before all that
+    /// is held. Gives how many packets the part had; said again, the same.
+    ///
+    /// # Errors
+    /// See [`PacketError`].
+    pub fn leftovers(&self, vm: &VmName, left: LeftInPort) -> Result<u64, PacketError> {
+        let packets = self.inner.packets.as_ref().ok_or(PacketError::NoPackets)?;
+        packets.leftovers(vm, left)
+    }
+
+    /// Whether packets can be sent to this proxy now.
+    ///
+    /// # Errors
+    /// See [`PacketError`].
+    pub fn can_carry_to(&self, peer: &Identity) -> Result<(), PacketError> {
+        if self.inner.packets.is_none() {
+            return Err(PacketError::NoPackets);
+        }
+        match self.inner.peer(peer) {
+            None => Err(PacketError::NoPeer(Box::new(peer.clone()))),
+            Some(known) if known.carries_packets() => Ok(()),
+            Some(_) => Err(PacketError::NotConnected(peer.site.clone())),
+        }
+    }
+
+    /// What was counted of a VM's packets, while it has a way.
+    #[must_use]
+    pub fn way_counts(&self, vm: &VmName) -> Option<WayCounts> {
+        self.inner.packets.as_ref()?.counts(vm)
+    }
+
+    /// Packets that were dropped, by their cause.
+    #[must_use]
+    pub fn dropped(&self) -> Vec<(Dropped, u64)> {
+        self.inner.packets.as_ref().map(|packets| packets.dropped()).unwrap_or_default()
+    }
+
+    /// The VMs that are at a peer's, or go there.
+    #[must_use]
+    pub fn vms_at(&self, peer: &Identity) -> Vec<VmName> {
+        self.inner.packets.as_ref().map(|packets| packets.vms_of(peer)).unwrap_or_default()
+    }
+
+    /// Waits until the device had nothing left to read; what it had has gone its way then. The wait
+    /// may outlive the handle.
+    pub fn device_is_empty(&self) -> impl Future<Output = ()> + Send + use<> {
+        let packets = self.inner.packets.clone();
+        async move {
+            if let Some(packets) = packets {
+                packets.device_is_empty().await;
+            }
+        }
+    }
+
     /// The state of every peer and channel.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -290,6 +371,25 @@ impl Inner {
         let mut tasks = self.tasks();
         while tasks.try_join_next().is_some() {}
         tasks.spawn(task)
+    }
+
+    fn carry_packets(&self) {
+        let Some(packets) = &self.packets else { return };
+        self.spawn(receive_from_device(Arc::clone(packets)));
+        self.spawn(watch_deadlines(Arc::clone(packets)));
+        for socket in 0..packets.sockets() {
+            self.spawn(receive_datagrams(Arc::clone(packets), socket));
+        }
+        for (link, peer) in self.peers.iter().enumerate().take(packets.links()) {
+            self.spawn(probe(Arc::clone(packets), link));
+            let (packets, peer) = (Arc::clone(packets), Arc::clone(peer));
+            self.spawn(async move {
+                loop {
+                    packets.nudged(link).await;
+                    peer.with(|_, _| {});
+                }
+            });
+        }
     }
 
     /// A peer that dials us.

@@ -13,6 +13,40 @@ pub const BULK_FRAME_BYTES_MAX: usize = CHUNK_BYTES_MAX + 32;
 /// Longest frame on the control connection. Held packets, at most 9,000 bytes, will fit.
 pub const CONTROL_FRAME_BYTES_MAX: usize = 16 * 1024;
 
+/// Longest packet of a VM.
+pub const PACKET_BYTES_MAX: usize = 9_000;
+
+/// Most bytes that are held for one VM: at the end that it leaves, and at the one that it comes to.
+pub const HOLD_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Most bytes of datagrams that wait until all that was held has come.
+pub const DATAGRAMS_WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Most messages of held packets that the peer has not confirmed: those of streams never wait behind
+/// more.
+pub const PACKET_MESSAGES_MAX: usize = 128;
+
+/// How long what was held waits, once the VM runs, for what was left in its port and goes before it.
+pub const LEFTOVERS_MS_MAX: u64 = 1_000;
+
+/// Most words about one VM that wait to be said.
+pub const NOTES_MAX: usize = 32;
+
+/// Most conversations of one VM that are known of one other place.
+pub const TUPLES_MAX: usize = 65_536;
+
+/// How long what was under way is handed on when a VM has left.
+pub const RELAY_MS_MAX: u64 = 5_000;
+
+/// How long keys are good after a new control connection, if nothing comes under its own.
+pub const OLD_KEYS_MS_MAX: u64 = 2_000;
+
+/// Most packets of one peer of which one part has come.
+pub const PARTS_WAITING_MAX: usize = 64;
+
+/// How long a part waits for the other.
+pub const PART_MS_MAX: u64 = 500;
+
 /// Longest greeting, before anything is agreed.
 pub const GREETING_BYTES_MAX: usize = 4 * 1024;
 

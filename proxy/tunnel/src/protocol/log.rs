@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::bounds::MESSAGES_UNCONFIRMED_MAX;
+use super::bounds::{MESSAGES_UNCONFIRMED_MAX, PACKET_MESSAGES_MAX};
 use super::wire::{Frame, Message};
 
 /// The peer confirms what was never sent, sends what does not follow, or confirms nothing.
@@ -13,8 +13,10 @@ pub(super) struct OutOfOrder;
 
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    /// Encoded; the first has number `confirmed + 1`.
-    kept: VecDeque<Bytes>,
+    /// Encoded, and whether packets are in it; the first has number `confirmed + 1`.
+    kept: VecDeque<(Bytes, bool)>,
+    /// Of `kept`, those with packets.
+    with_packets: usize,
     confirmed: u64,
     /// Of `kept`, those that this connection has carried.
     carried: usize,
@@ -46,13 +48,25 @@ impl Log {
             return Err(OutOfOrder);
         }
         let number = self.confirmed + self.kept.len() as u64 + 1;
-        self.kept.push_back(Frame::Message { number, message }.encoded().0);
+        let has_packets = matches!(message, Message::Packets(_));
+        self.with_packets += usize::from(has_packets);
+        self.kept.push_back((Frame::Message { number, message }.encoded().0, has_packets));
         Ok(())
+    }
+
+    /// Whether another message of packets may be pushed.
+    pub(super) fn has_room_for_packets(&self) -> bool {
+        self.with_packets < PACKET_MESSAGES_MAX
+    }
+
+    /// Whether the next one is of packets, which let what is short go first.
+    pub(super) fn is_next_of_packets(&self) -> bool {
+        self.kept.get(self.carried).is_some_and(|(_, has_packets)| *has_packets)
     }
 
     /// The next to send, and whether it goes again.
     pub(super) fn next(&mut self) -> Option<(Bytes, bool)> {
-        let bytes = self.kept.get(self.carried)?.clone();
+        let bytes = self.kept.get(self.carried)?.0.clone();
         self.carried += 1;
         let again = self.carried <= self.ever_carried;
         self.ever_carried = self.ever_carried.max(self.carried);
@@ -64,7 +78,8 @@ impl Log {
             return Err(OutOfOrder);
         }
         while self.confirmed < number {
-            self.kept.pop_front();
+            let has_packets = self.kept.pop_front().is_some_and(|(_, has_packets)| has_packets);
+            self.with_packets -= usize::from(has_packets);
             self.confirmed += 1;
             self.carried = self.carried.saturating_sub(1);
             self.ever_carried -= 1;

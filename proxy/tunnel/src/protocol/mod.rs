@@ -5,11 +5,8 @@
 //! - [`wire`]: how it is written.
 //! - [`stream`]: one connection of a program, with offsets, windows, and chunks kept for resending.
 //! - [`session`]: one pair of proxies, whose streams outlive its connections.
+//! - [`packets`]: VMs' packets: held, released, carried by datagram.
 //! - [`bounds`]: how much of everything, and how long.
-//!
-//! Two doors are open and not yet used: greetings carry feature bits, of which the packets' own path
-//! will be one; and numbered messages, which arrive once and in order whatever happens to the
-//! control connection, have kinds to spare for packets that are held across a pause.
 
 pub mod bounds;
 pub mod channel;
@@ -17,6 +14,7 @@ mod chunk;
 pub mod grants;
 mod log;
 mod moment;
+pub mod packets;
 pub mod permits;
 pub mod refusal;
 pub mod session;

@@ -8,6 +8,7 @@
 mod admission;
 mod data;
 mod outage;
+mod packets;
 mod pki;
 mod sharing;
 mod sites;

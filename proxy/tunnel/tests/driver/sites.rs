@@ -14,7 +14,8 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
 use tunnel::driver::{
-    ChannelOptions, Credentials, PeerPlan, PeerStatus, Reach, Tunnel, TunnelEvent, TunnelPlan,
+    ChannelOptions, Credentials, PacketPlan, PeerPlan, PeerStatus, Reach, Tunnel, TunnelEvent,
+    TunnelPlan,
 };
 use tunnel::protocol::bounds::Limits;
 use tunnel::protocol::channel::Grant;
@@ -93,6 +94,7 @@ pub(crate) fn plan(
         entrances: folder.path().join(own.site.as_str()),
         limits: Limits::default(),
         credentials,
+        packets: None,
     }
 }
 
@@ -101,12 +103,13 @@ fn start_b(
     ca: &Authority,
     limits: Limits,
     permits: &Permits,
+    packets: Option<PacketPlan>,
     listening: TcpListener,
 ) -> Tunnel {
     let own = proxy("b");
     let at_b = PeerPlan { identity: proxy("a"), reach: Reach::Await };
     let mut plan = plan(folder, &own, vec![at_b], ca.issue(&own));
-    (plan.limits, plan.permits) = (limits, permits.clone());
+    (plan.limits, plan.permits, plan.packets) = (limits, permits.clone(), packets);
     Tunnel::start(plan, Some(listening), []).unwrap()
 }
 
@@ -125,11 +128,21 @@ pub(crate) struct Sites {
     pub(crate) wan: Wan,
     ca: Authority,
     permits: Permits,
+    packets_b: Option<PacketPlan>,
     address: SocketAddr,
 }
 
 impl Sites {
     pub(crate) async fn new(limits: Limits, channels: &[&str]) -> Sites {
+        Sites::with_packets(limits, channels, [None, None]).await
+    }
+
+    /// With what packets need, at a and at b.
+    pub(crate) async fn with_packets(
+        limits: Limits,
+        channels: &[&str],
+        [packets_a, packets_b]: [Option<PacketPlan>; 2],
+    ) -> Sites {
         let closed = Permissions::from_mode(0o700);
         let folder = tempfile::Builder::new().permissions(closed).tempdir().unwrap();
         let ca = Authority::new();
@@ -142,16 +155,16 @@ impl Sites {
             target: format!("unix:{}/{{vm}}.{channel}", folder.path().display()).parse().unwrap(),
         };
         let permits = Permits::new(channels.iter().map(permit).collect());
-        let b = start_b(&folder, &ca, limits, &permits, listening);
+        let b = start_b(&folder, &ca, limits, &permits, packets_b.clone(), listening);
         let at_b = b.subscribe();
         let at_a = PeerPlan { identity: own_b, reach: Reach::Dial(wan.address) };
         let mut plan_a = plan(&folder, &own_a, vec![at_a], ca.issue(&own_a));
-        plan_a.limits = limits;
+        (plan_a.limits, plan_a.packets) = (limits, packets_a);
         let a = Tunnel::start(plan_a, None, []).unwrap();
         let at_a = a.subscribe();
         // Not an event: it may have come before there was anybody to listen.
         until(|| a.status().peers[0].is_connected).await;
-        Sites { folder, a, b, at_a, at_b, wan, ca, permits, address }
+        Sites { folder, a, b, at_a, at_b, wan, ca, permits, packets_b, address }
     }
 
     /// Site b's proxy dies and comes again, at the same address and without memory.
@@ -167,7 +180,14 @@ impl Sites {
             }
         };
         let listening = soon(rebound).await;
-        self.b = start_b(&self.folder, &self.ca, Limits::default(), &self.permits, listening);
+        self.b = start_b(
+            &self.folder,
+            &self.ca,
+            Limits::default(),
+            &self.permits,
+            self.packets_b.clone(),
+            listening,
+        );
         self.at_b = self.b.subscribe();
     }
 

@@ -1,4 +1,5 @@
-//! What lies between two sites: a TCP relay that can fall silent, and break what it carries.
+//! What lies between two sites: a relay of TCP and UDP that can fall silent, and break what it
+//! carries.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -32,6 +33,8 @@ impl Wan {
         let state = watch::Sender::new(State { silent: false, generation: 0 });
         let carried = Arc::new(AtomicU64::new(0));
         let mut tasks = JoinSet::new();
+        let datagrams = UdpSocket::bind(address).await.unwrap();
+        tasks.spawn(pass_datagrams(datagrams, target, state.subscribe()));
         tasks.spawn(accept(listener, target, state.clone(), Arc::clone(&carried)));
         Wan { address, state, carried, _tasks: tasks }
     }
@@ -105,5 +108,29 @@ async fn pass(
             return;
         }
         carried.fetch_add(count as u64, Ordering::Relaxed);
+    }
+}
+
+/// Between the one that dials and `target`; each sees the relay's addresses alone.
+async fn pass_datagrams(near: UdpSocket, target: SocketAddr, state: watch::Receiver<State>) {
+    let far = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (mut from_near, mut from_far) = (vec![0; 65_535], vec![0; 65_535]);
+    let mut dialler = None;
+    loop {
+        tokio::select! {
+            Ok((length, from)) = near.recv_from(&mut from_near) => {
+                dialler = Some(from);
+                let is_silent = state.borrow().silent;
+                if !is_silent {
+                    let _ = far.send_to(&from_near[..length], target).await;
+                }
+            }
+            Ok((length, _)) = far.recv_from(&mut from_far) => {
+                let is_silent = state.borrow().silent;
+                if let (Some(dialler), false) = (dialler, is_silent) {
+                    let _ = near.send_to(&from_far[..length], dialler).await;
+                }
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@ impl World {
     pub(crate) fn begin_end(&mut self, site: usize, peer: usize) {
         let side = if site < peer { Side::Caller } else { Side::Called };
         let own = Incarnation(self.dice.roll() | 1);
-        let session = Session::new(side, own, self.limits, self.moment());
+        let session = Session::new(side, own, self.limits, true, self.moment());
         let end = End { session, programs: BTreeMap::new(), dialling: [false; 3], tick_at: None };
         self.ends.insert((site, peer), end);
         if side == Side::Caller {
@@ -66,6 +66,7 @@ impl World {
                     self.redial(site, peer, lane, 0);
                 }
             }
+            Event::Packets(message) => panic!("nobody sends packets here: {message:?}"),
             Event::Up { .. } | Event::Opened { .. } | Event::PeerRestarted => {}
             Event::Down { lane, .. } | Event::Rejected { lane, .. } => {
                 self.redial(site, peer, lane.index(), REDIAL_US);

@@ -113,7 +113,7 @@ impl Session {
         }
         let state = &mut self.conns.lanes[lane.index()];
         state.attempt += 1;
-        let offer = Offer::from(&self.limits);
+        let offer = self.own_offer;
         let hello = Hello { lane, attempt: state.attempt, own: self.own, peer: self.peer, offer };
         self.wakes.deadline = true;
         Some(self.conns.begin(lane, Stage::Calling, hello.encoded(), now))
@@ -142,7 +142,7 @@ impl Session {
             return Err(Rejection::Busy);
         }
         let resume = if known { self.resumption(hello.lane) } else { Resume::default() };
-        let offer = Offer::from(&self.limits);
+        let offer = self.own_offer;
         let welcome = Answer::Welcome(Welcome { own: self.own, offer, resume });
         let Hello { lane, attempt, own: caller, offer, .. } = *hello;
         let stage = Stage::Welcomed { caller, attempt, offer };

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::protocol::bounds::BULK_LANES_MAX;
 use crate::protocol::channel::Grant;
 use crate::protocol::grants::Ask;
+use crate::protocol::packets::PacketMessage;
 use crate::protocol::refusal::{Refusal, Rejection, ResetReason};
 use crate::protocol::stream::StreamViolation;
 use crate::protocol::tally::StreamTally;
@@ -46,6 +47,8 @@ pub enum Event {
     PeerRestarted,
     /// The peer broke the protocol; every stream has been reset, and the session begins anew.
     Violated(Violation),
+    /// The peer tells something of a VM's packets.
+    Packets(PacketMessage),
     /// The peer asks for a stream: answer with `accept` or `refuse`.
     Asked {
         /// Which.

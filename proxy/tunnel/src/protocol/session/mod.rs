@@ -30,6 +30,7 @@ use super::chunk::Coder;
 use super::grants::Ask;
 use super::log::Log;
 use super::moment::Moment;
+use super::packets::PacketMessage;
 use super::refusal::{Refusal, ResetReason};
 use super::stream::{Phase, Stream};
 use super::tally::{SessionTally, StreamTally};
@@ -69,6 +70,8 @@ pub struct Session {
     own: Incarnation,
     peer: Option<Incarnation>,
     limits: Limits,
+    own_offer: Offer,
+    /// The peer's.
     offer: Offer,
     conns: Connections,
     log: Log,
@@ -87,16 +90,23 @@ pub struct Session {
 
 impl Session {
     /// A session that has met nobody yet. `own` is drawn at random and is not 0; the limits have
-    /// been checked.
+    /// been checked. `packets`: this end carries packets too.
     #[must_use]
-    pub fn new(side: Side, own: Incarnation, limits: Limits, now: Moment) -> Session {
+    pub fn new(
+        side: Side,
+        own: Incarnation,
+        limits: Limits,
+        packets: bool,
+        now: Moment,
+    ) -> Session {
         let (next_stream, peer_stream) = first_streams(side);
         Session {
             side,
             own,
             peer: None,
             limits,
-            offer: Offer::from(&limits),
+            own_offer: Offer::of(&limits, packets),
+            offer: Offer::of(&limits, false),
             conns: Connections::new(now),
             log: Log::default(),
             streams: BTreeMap::new(),
@@ -266,6 +276,25 @@ impl Session {
         for stream in self.streams_where(|_| true) {
             self.reset(stream, reason, now);
         }
+    }
+
+    /// Whether a message of packets would be taken: the peer carries them, and has confirmed most of
+    /// those before.
+    #[must_use]
+    pub fn takes_packets(&self) -> bool {
+        self.carries_packets() && self.log.has_room_for_packets()
+    }
+
+    /// Whether both ends carry packets, as far as they have met.
+    #[must_use]
+    pub fn carries_packets(&self) -> bool {
+        let both = self.own_offer.features & self.offer.features;
+        self.peer.is_some() && both & Offer::PACKETS != 0
+    }
+
+    /// Tells the peer something of packets; they are taken when [`Session::takes_packets`] says so.
+    pub fn say_packets(&mut self, message: PacketMessage, now: Moment) {
+        self.say(Message::Packets(message), now);
     }
 
     /// The peer has confirmed everything that was said to it.

@@ -194,6 +194,12 @@ impl Session {
             Message::Reset { stream, reason } => {
                 self.end(stream, Ending::Reset { reason, by_peer: true });
             }
+            Message::Packets(message) => {
+                if !self.carries_packets() {
+                    return Err(Violation::Misplaced("packet to an end that carries none"));
+                }
+                self.events.push_back(Event::Packets(message));
+            }
         }
         Ok(())
     }

@@ -2,7 +2,8 @@ use bytes::{Bytes, BytesMut};
 use placement::Epoch;
 
 use super::*;
-use crate::protocol::bounds::{SILENCE_MS_MAX, STREAMS_CEILING};
+use crate::protocol::bounds::{PACKET_MESSAGES_MAX, SILENCE_MS_MAX, STREAMS_CEILING};
+use crate::protocol::packets::message::Told;
 use crate::protocol::refusal::Rejection;
 use crate::protocol::wire::{Frame, Greeted, Hello, take_hello};
 
@@ -15,7 +16,7 @@ struct Pair {
 }
 
 fn session(side: Side, own: u64) -> Session {
-    Session::new(side, Incarnation(own), Limits::default(), START)
+    Session::new(side, Incarnation(own), Limits::default(), true, START)
 }
 
 fn ask() -> Ask {
@@ -198,7 +199,7 @@ fn greetings_that_lead_nowhere_are_bounded_and_end() {
         attempt: 1,
         own: Incarnation(1),
         peer: None,
-        offer: Offer::from(&Limits::default()),
+        offer: Offer::of(&Limits::default(), true),
     };
     let accept = |pair: &mut Pair| pair.ends[1].accept_conn(&greeting(), pair.now);
     while accept(&mut pair).is_ok() {}
@@ -312,4 +313,46 @@ fn what_a_slow_reader_leaves_stays_within_its_window() {
     };
     assert_eq!(kept(&pair.ends[0]), (send_buffer_bytes.into(), 0));
     assert_eq!(kept(&pair.ends[1]), (0, window_bytes.into()));
+}
+
+#[test]
+fn packets_that_were_held_keep_nothing_short_waiting_and_are_bounded() {
+    let mut pair = Pair::new();
+    let control = pair.up(Lane::Control);
+    assert!(pair.ends.iter().all(Session::takes_packets));
+    let message = PacketMessage {
+        vm: "web".parse().unwrap(),
+        epoch: Epoch::new(2),
+        told: Told::Held { first: 0, packets: vec![Bytes::from_static(&[7; 1_500]); 10] },
+    };
+    let mut said = 0;
+    while pair.ends[0].takes_packets() {
+        pair.ends[0].say_packets(message.clone(), pair.now);
+        said += 1;
+    }
+    assert_eq!(said, PACKET_MESSAGES_MAX);
+    pair.ends[0].open(ask(), pair.now).unwrap();
+    let mut ping = BytesMut::from(&Frame::Ping { sent_us: 77 }.encoded().0[..]);
+    pair.ends[0].receive(control.0, &mut ping, pair.now).unwrap();
+    let Ok(Some(first)) = pair.ends[0].transmit(control.0, pair.now) else { panic!("nothing") };
+    assert_eq!(first.head, Frame::Pong { sent_us: 77 }.encoded().0);
+    pair.pass(control);
+    let told = events(&mut pair.ends[1]);
+    let packets = told.iter().filter(|event| matches!(event, Event::Packets(it) if *it == message));
+    assert_eq!(packets.count(), said);
+    assert!(matches!(told.last(), Some(Event::Asked { .. })));
+    assert!(pair.ends[0].takes_packets(), "they are confirmed");
+}
+
+#[test]
+fn an_end_that_carries_no_packets_is_sent_none() {
+    let without = Session::new(Side::Called, Incarnation(20), Limits::default(), false, START);
+    let mut pair = Pair { ends: [session(Side::Caller, 10), without], now: START };
+    let control = pair.up(Lane::Control);
+    assert!(!pair.ends.iter().any(Session::takes_packets));
+    let message =
+        PacketMessage { vm: "web".parse().unwrap(), epoch: Epoch::new(2), told: Told::End };
+    let frame = Frame::Message { number: 1, message: Message::Packets(message) };
+    let mut bytes = BytesMut::from(&frame.encoded().0[..]);
+    assert_eq!(pair.ends[1].receive(control.1, &mut bytes, pair.now), Err(Closed));
 }

@@ -42,10 +42,20 @@ impl Session {
     }
 
     fn control_frame(&mut self, conn: ConnId, now: Moment) -> Option<Transmit> {
-        if let Some((head, again)) = self.log.next() {
-            self.tally.messages_again += u64::from(again);
-            return Some(Transmit { head, payload: Bytes::new() });
-        }
+        // Packets that were held may be many: what is short does not wait until all have gone.
+        let packets_next = self.log.is_next_of_packets();
+        let message = if packets_next { None } else { self.logged() };
+        message.or_else(|| self.short(conn, now)).or_else(|| self.logged())
+    }
+
+    fn logged(&mut self) -> Option<Transmit> {
+        let (head, again) = self.log.next()?;
+        self.tally.messages_again += u64::from(again);
+        Some(Transmit { head, payload: Bytes::new() })
+    }
+
+    /// What is due on the control connection beside messages.
+    fn short(&mut self, conn: ConnId, now: Moment) -> Option<Transmit> {
         if let Some(sign) = self.sign_of_life(conn, now) {
             return Some(encoded(&sign));
         }

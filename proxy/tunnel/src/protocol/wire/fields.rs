@@ -6,13 +6,16 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::WireError;
 
-pub(super) fn put_text(out: &mut BytesMut, text: &str) {
+pub(in crate::protocol) fn put_text(out: &mut BytesMut, text: &str) {
     let length = u8::try_from(text.len()).expect("names and addresses are below 256 bytes");
     out.put_u8(length);
     out.put_slice(text.as_bytes());
 }
 
-pub(super) fn take_text(body: &mut Bytes, what: &'static str) -> Result<String, WireError> {
+pub(in crate::protocol) fn take_text(
+    body: &mut Bytes,
+    what: &'static str,
+) -> Result<String, WireError> {
     let length = usize::from(body.try_get_u8()?);
     if body.len() < length {
         return Err(WireError::Short);
@@ -22,11 +25,17 @@ pub(super) fn take_text(body: &mut Bytes, what: &'static str) -> Result<String, 
 }
 
 /// A name, by the rules of its type.
-pub(super) fn take_name<T: FromStr>(body: &mut Bytes, what: &'static str) -> Result<T, WireError> {
+pub(in crate::protocol) fn take_name<T: FromStr>(
+    body: &mut Bytes,
+    what: &'static str,
+) -> Result<T, WireError> {
     take_text(body, what)?.parse().map_err(|_| WireError::Text(what))
 }
 
-pub(super) fn take_flag(body: &mut Bytes, what: &'static str) -> Result<bool, WireError> {
+pub(in crate::protocol) fn take_flag(
+    body: &mut Bytes,
+    what: &'static str,
+) -> Result<bool, WireError> {
     match body.try_get_u8()? {
         0 => Ok(false),
         1 => Ok(true),

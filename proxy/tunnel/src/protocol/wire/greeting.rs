@@ -20,7 +20,7 @@ const REJECTED: u8 = 3;
 /// What a connection carries. Nothing else distinguishes connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
-    /// Numbered messages, acknowledgements; later held packets, and the keys of the datagrams.
+    /// Numbered messages, acknowledgements, held packets; and the keys of the datagrams.
     Control,
     /// The bytes of streams.
     Bulk(u8),
@@ -50,18 +50,20 @@ pub struct Offer {
     pub streams_max: u16,
     /// Bulk connections.
     pub bulk_lanes: u8,
-    /// Bits for what both must have; bits that an end does not know it ignores. None exist yet: the
-    /// packets' path will have one.
+    /// Bits for what both must have; bits that an end does not know it ignores.
     pub features: u32,
 }
 
-impl From<&Limits> for Offer {
-    fn from(limits: &Limits) -> Offer {
+impl Offer {
+    /// The bit of an end that carries packets.
+    pub const PACKETS: u32 = 1;
+
+    pub(in crate::protocol) fn of(limits: &Limits, packets: bool) -> Offer {
         Offer {
             window_bytes: limits.window_bytes,
             streams_max: limits.streams_max,
             bulk_lanes: limits.bulk_lanes,
-            features: 0,
+            features: if packets { Offer::PACKETS } else { 0 },
         }
     }
 }

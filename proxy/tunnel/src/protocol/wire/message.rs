@@ -1,6 +1,6 @@
 //! Numbered messages: what must arrive once and in order.
 //!
-//! Numbers from 16 on are free for the packets that are held across a pause.
+//! Numbers from 16 on are those of packets that are held across a pause.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use placement::Epoch;
@@ -9,6 +9,7 @@ use super::fields::{put_text, take_flag, take_name, take_text};
 use super::{StreamId, WireError};
 use crate::protocol::channel::Grant;
 use crate::protocol::grants::{Ask, Wanted};
+use crate::protocol::packets::PacketMessage;
 use crate::protocol::refusal::{Refusal, ResetReason};
 
 const OPEN: u8 = 1;
@@ -17,7 +18,7 @@ const REFUSED: u8 = 3;
 const FINISHED: u8 = 4;
 const RESET: u8 = 5;
 
-/// What one end tells the other about a stream.
+/// What one end tells the other about a stream, or about a VM's packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// Asks for a stream.
@@ -53,6 +54,8 @@ pub enum Message {
         /// Why.
         reason: ResetReason,
     },
+    /// Of a VM's packets; only to a peer that carries them.
+    Packets(PacketMessage),
 }
 
 impl Message {
@@ -81,11 +84,15 @@ impl Message {
                 head(RESET, stream);
                 out.put_u8(reason.to_wire());
             }
+            Message::Packets(message) => message.put(out),
         }
     }
 
     pub(super) fn take(body: &mut Bytes) -> Result<Message, WireError> {
         let kind = body.try_get_u8()?;
+        if let Some(message) = PacketMessage::take(kind, body)? {
+            return Ok(Message::Packets(message));
+        }
         let stream = StreamId(body.try_get_u32()?);
         Ok(match kind {
             OPEN => Message::Open { stream, ask: take_ask(body)? },

@@ -4,7 +4,7 @@
 //! A connection begins with one [`Hello`] from its caller and one [`Answer`]; after that both ends
 //! send [`Frame`]s. Everything is enveloped the same way: a length of four bytes, then a body.
 
-mod fields;
+pub(super) mod fields;
 mod frame;
 mod greeting;
 mod message;

@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use placement::Epoch;
 use proptest::prelude::*;
@@ -8,6 +10,8 @@ use crate::protocol::bounds::{
 };
 use crate::protocol::channel::Grant;
 use crate::protocol::grants::{Ask, Wanted};
+use crate::protocol::packets::message::Told;
+use crate::protocol::packets::{PacketMessage, Tuple};
 use crate::protocol::refusal::{Refusal, Rejection, ResetReason};
 
 fn whole(frame: &Frame) -> BytesMut {
@@ -25,6 +29,34 @@ fn grant() -> impl Strategy<Value = Grant> {
         from: from.parse().unwrap(),
         to: to.parse().unwrap(),
         channel: channel.parse().unwrap(),
+    })
+}
+
+fn packet_message() -> impl Strategy<Value = PacketMessage> {
+    let packet = || proptest::collection::vec(any::<u8>(), 1..1_600).prop_map(Bytes::from);
+    let packets = || proptest::collection::vec(packet(), 0..10);
+    let address = prop_oneof![
+        any::<u32>().prop_map(|bits| IpAddr::V4(bits.into())),
+        any::<u128>().prop_map(|bits| IpAddr::V6(bits.into())),
+    ];
+    let tuple = (any::<bool>(), address.clone(), any::<u16>(), address, any::<u16>()).prop_map(
+        |(is_tcp, vm, vm_port, peer, peer_port)| Tuple { is_tcp, vm, vm_port, peer, peer_port },
+    );
+    let told = prop_oneof![
+        any::<u64>().prop_map(|queue| Told::Begin { queue }),
+        (any::<u64>(), packets()).prop_map(|(first, packets)| Told::Held { first, packets }),
+        (any::<u64>(), packets()).prop_map(|(first, packets)| Told::Leftovers { first, packets }),
+        proptest::collection::vec(tuple, 0..256).prop_map(Told::Tuples),
+        Just(Told::Stopped),
+        Just(Told::End),
+        Just(Told::Released),
+        Just(Told::Done),
+        Just(Told::CalledOff),
+    ];
+    ("[a-z]{1,20}", any::<u64>(), told).prop_map(|(vm, epoch, told)| PacketMessage {
+        vm: vm.parse().unwrap(),
+        epoch: Epoch::new(epoch),
+        told,
     })
 }
 
@@ -48,6 +80,7 @@ fn message() -> impl Strategy<Value = Message> {
             .prop_map(|(stream, refusal)| Message::Refused { stream, refusal }),
         stream.clone().prop_map(|stream| Message::Finished { stream }),
         stream.prop_map(|stream| Message::Reset { stream, reason: ResetReason::Outage }),
+        packet_message().prop_map(Message::Packets),
     ]
 }
 
