@@ -233,6 +233,13 @@ pub struct Spoken {
     pub peer: IpAddr,
     /// Its port.
     pub peer_port: u16,
+    /// When its first frame passed the port, in milliseconds since 1970 and to the second; told where
+    /// the VM came by a move, of what began to pass since then.
+    #[serde(default)]
+    pub first_at_ms: Option<u64>,
+    /// When its last frame did, likewise.
+    #[serde(default)]
+    pub last_at_ms: Option<u64>,
 }
 
 /// What a conversation is held by.

@@ -9,17 +9,23 @@ use crate::{Mac, Tuple};
 /// Elements of one set, and conversations of one VM in one list.
 pub const TUPLES_MAX: usize = 65_536;
 
-/// The conversations in the sets that nft told in JSON, each with the MAC that stands with it, if one
-/// does. What is no conversation is passed over.
-pub(crate) fn read(told: &Value) -> impl Iterator<Item = (Tuple, Option<Mac>)> {
+/// A conversation as a set holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Element {
+    pub(crate) tuple: Tuple,
+    /// The MAC that stands with it, if one does.
+    pub(crate) mac: Option<Mac>,
+    /// When it leaves the set by itself, in seconds from now.
+    pub(crate) expires_s: Option<u64>,
+}
+
+/// The conversations in the sets that nft told in JSON. What is no conversation is passed over.
+pub(crate) fn read(told: &Value) -> impl Iterator<Item = Element> {
     sets(told).flat_map(elements).take(TUPLES_MAX)
 }
 
 /// Those of the set of this name, where a whole table was told.
-pub(crate) fn read_of<'t>(
-    told: &'t Value,
-    set: &'t str,
-) -> impl Iterator<Item = (Tuple, Option<Mac>)> + 't {
+pub(crate) fn read_of<'t>(told: &'t Value, set: &'t str) -> impl Iterator<Item = Element> + 't {
     let is_named = move |found: &&Value| found.get("name").and_then(Value::as_str) == Some(set);
     sets(told).filter(is_named).flat_map(elements).take(TUPLES_MAX)
 }
@@ -29,13 +35,15 @@ fn sets(told: &Value) -> impl Iterator<Item = &Value> {
     objects.filter_map(|object| object.get("set"))
 }
 
-fn elements(set: &Value) -> impl Iterator<Item = (Tuple, Option<Mac>)> + '_ {
+fn elements(set: &Value) -> impl Iterator<Item = Element> + '_ {
     set.get("elem").and_then(Value::as_array).into_iter().flatten().filter_map(element)
 }
 
 /// An element is its value, or an object that has it beside its times.
-fn element(element: &Value) -> Option<(Tuple, Option<Mac>)> {
-    let value = element.get("elem").and_then(|timed| timed.get("val")).unwrap_or(element);
+fn element(element: &Value) -> Option<Element> {
+    let timed = element.get("elem");
+    let value = timed.and_then(|timed| timed.get("val")).unwrap_or(element);
+    let expires_s = timed.and_then(|timed| timed.get("expires")).and_then(Value::as_u64);
     let parts = value.get("concat")?.as_array()?;
     let [vm, vm_port, peer, peer_port, rest @ ..] = parts.as_slice() else { return None };
     let tuple = Tuple {
@@ -51,7 +59,7 @@ fn element(element: &Value) -> Option<(Tuple, Option<Mac>)> {
         [] => None,
         [mac, ..] => Some(mac.as_str()?.parse().ok()?),
     };
-    Some((tuple, mac))
+    Some(Element { tuple, mac, expires_s })
 }
 
 fn address(value: &Value) -> Option<IpAddr> {
@@ -84,10 +92,10 @@ mod tests {
         let told = told(&[timed, plain]);
         let read: Vec<_> = read(&told).collect();
         assert_eq!(read.len(), 2);
-        assert_eq!(read[0].0.peer.to_string(), "10.9.21.1");
-        assert_eq!((read[0].0.peer_port, read[1].0.vm_port), (5432, 1));
-        assert_eq!(read[0].1.map(|mac| mac.to_string()).as_deref(), Some("02:00:00:00:21:01"));
-        assert_eq!(read[1].1, None);
+        assert_eq!(read[0].tuple.peer.to_string(), "10.9.21.1");
+        assert_eq!((read[0].tuple.peer_port, read[1].tuple.vm_port), (5432, 1));
+        assert_eq!(read[0].mac.map(|mac| mac.to_string()).as_deref(), Some("02:00:00:00:21:01"));
+        assert_eq!((read[1].mac, read[0].expires_s, read[1].expires_s), (None, Some(3_599), None));
         assert_eq!(
             (read_of(&told, "seen_tcp4").count(), read_of(&told, "seen_udp4").count()),
             (2, 0)
@@ -120,7 +128,7 @@ mod tests {
         ) {
             let elements: Vec<_> = parts.iter().map(|parts| json!({ "concat": parts })).collect();
             let told = told(&elements);
-            for (tuple, _) in read(&told) {
+            for Element { tuple, .. } in read(&told) {
                 prop_assert_eq!(tuple.vm.is_ipv4(), tuple.peer.is_ipv4());
             }
         }

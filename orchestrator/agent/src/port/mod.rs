@@ -322,7 +322,7 @@ impl VmPort {
 
     /// With whom the VM has spoken here.
     pub(crate) async fn watched(&self, definition: &VmDefinition) -> Result<WatchView, PortError> {
-        watch::view(&self.cards(definition)?, &self.standing).await
+        watch::view(&self.cards(definition)?, &self.standing, now_s()).await
     }
 
     /// Closes a channel of a move at this end, whoever else has it open.

@@ -9,7 +9,11 @@ use orchestrator_api::agent::{Spoken, Transport, WATCHED_MAX, WatchView, Watched
 
 use super::{Card, PortError, Standing, blocking};
 
-pub(super) async fn view(cards: &[Card], standing: &Standing) -> Result<WatchView, PortError> {
+pub(super) async fn view(
+    cards: &[Card],
+    standing: &Standing,
+    now_s: u64,
+) -> Result<WatchView, PortError> {
     let mut conversations = Vec::new();
     let mut macs: BTreeMap<IpAddr, BTreeSet<Mac>> = BTreeMap::new();
     for (index, card) in cards.iter().enumerate() {
@@ -22,7 +26,19 @@ pub(super) async fn view(cards: &[Card], standing: &Standing) -> Result<WatchVie
                 Protocol::Tcp => Transport::Tcp,
                 Protocol::Udp => Transport::Udp,
             };
-            conversations.push(Spoken { by, vm, vm_port, peer, peer_port });
+            let at_ms = |ago: u64| now_s.saturating_sub(ago).saturating_mul(1_000);
+            // What an earlier stay of the VM here left says nothing of this one. Both are to the second.
+            let since_s = standing.watched_since_s.unwrap_or(0);
+            let is_of_now = |ago: &u64| now_s.saturating_sub(*ago) + 1 >= since_s;
+            conversations.push(Spoken {
+                by,
+                vm,
+                vm_port,
+                peer,
+                peer_port,
+                first_at_ms: seen.first_s_ago.filter(is_of_now).map(at_ms),
+                last_at_ms: seen.last_s_ago.map(at_ms),
+            });
         }
     }
     let is_whole = conversations.len() <= WATCHED_MAX && macs.len() <= WATCHED_MAX;

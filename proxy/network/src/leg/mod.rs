@@ -200,7 +200,7 @@ impl Leg {
         let mut all = Vec::new();
         for set in rules::NEW_SETS {
             let told = self.nft.list(&["set", "inet", &vm.table(), set])?;
-            all.extend(told.iter().flat_map(tuples::read).map(|(tuple, _)| tuple));
+            all.extend(told.iter().flat_map(tuples::read).map(|element| element.tuple));
         }
         Ok(all)
     }

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 
 use crate::netlink::Netlink;
 use crate::nft::{Nft, NftProgram};
-use crate::tuples;
+use crate::tuples::{self, Element};
 use crate::vm::check_interface;
 use crate::{Guest, Mac, NetworkError, Tuple, VmTag};
 
@@ -69,6 +69,10 @@ pub struct Seen {
     /// Where the VM sent it: the peer's own MAC, or its gateway's. Not known of what went to the leg
     /// only, which says nothing of the peer.
     pub mac: Option<Mac>,
+    /// How long ago its first frame came, in seconds: from where a take-over stands, at most a day.
+    pub first_s_ago: Option<u64>,
+    /// How long ago its last frame came.
+    pub last_s_ago: Option<u64>,
 }
 
 impl Port {
@@ -127,17 +131,29 @@ impl Port {
     /// # Errors
     /// See [`NetworkError`].
     pub fn seen(&self, leg: Option<Mac>) -> Result<Vec<Seen>, NetworkError> {
-        let mut seen: BTreeMap<(Protocol, Tuple), Option<Mac>> = BTreeMap::new();
+        let mut all: BTreeMap<(Protocol, Tuple), Seen> = BTreeMap::new();
         // Asked once for all sets: a VM may stand still while it is.
         let told = self.nft.list(&["table", "netdev", &self.vm.table()])?;
+        let elements = |set| told.iter().flat_map(move |told| tuples::read_of(told, set));
         for (set, protocol, _) in rules::SEEN_SETS {
-            for (tuple, mac) in told.iter().flat_map(|told| tuples::read_of(told, set)) {
-                let known = seen.entry((protocol, tuple)).or_default();
-                *known = known.or(mac.filter(|mac| Some(*mac) != leg));
+            for Element { tuple, mac, expires_s } in elements(set) {
+                let (first_s_ago, last_s_ago) = (None, None);
+                let nothing = Seen { protocol, tuple, mac: None, first_s_ago, last_s_ago };
+                let seen = all.entry((protocol, tuple)).or_insert(nothing);
+                seen.mac = seen.mac.or(mac.filter(|mac| Some(*mac) != leg));
+                let ago = expires_s.map(|left| rules::SEEN_S.saturating_sub(left));
+                // Seen at several MACs, it stands there several times.
+                seen.last_s_ago = seen.last_s_ago.into_iter().chain(ago).min();
             }
         }
-        let seen = seen.into_iter();
-        Ok(seen.map(|((protocol, tuple), mac)| Seen { protocol, tuple, mac }).collect())
+        for (set, protocol, _) in rules::FIRST_SETS {
+            for Element { tuple, expires_s, .. } in elements(set) {
+                if let Some(seen) = all.get_mut(&(protocol, tuple)) {
+                    seen.first_s_ago = expires_s.map(|left| rules::FIRST_S.saturating_sub(left));
+                }
+            }
+        }
+        Ok(all.into_values().collect())
     }
 
     /// Has the bridge send the VM's frames to this tap. A frame of the VM's from elsewhere would move

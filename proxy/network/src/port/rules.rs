@@ -15,21 +15,33 @@ pub(super) const SEEN_SETS: [(&str, Protocol, bool); 4] = [
     ("seen_udp4", Protocol::Udp, true),
     ("seen_udp6", Protocol::Udp, false),
 ];
-/// How long after its last frame a conversation is told.
-const SEEN_TIMEOUT: &str = "1h";
+/// How long after its last frame a conversation is told, in seconds.
+pub(super) const SEEN_S: u64 = 3_600;
+/// When each conversation's first frame came, while a take-over stands: likewise. Nothing moves these
+/// times, and a conversation that lasts longer than they do begins anew.
+pub(super) const FIRST_SETS: [(&str, Protocol, bool); 4] = [
+    ("first_tcp4", Protocol::Tcp, true),
+    ("first_tcp6", Protocol::Tcp, false),
+    ("first_udp4", Protocol::Udp, true),
+    ("first_udp6", Protocol::Udp, false),
+];
+/// How long after its first frame that is told, in seconds.
+pub(super) const FIRST_S: u64 = 86_400;
 const IS_UNICAST: &str = "ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00";
 
 /// All of it, whatever stood before.
 pub(super) fn text(vm: &VmTag, guest: &Guest, tap: Option<&str>, wanted: PortWanted) -> String {
     let table = vm.table();
     let mut text = format!("add table netdev {table}\n");
-    for (set, _, is_v4) in SEEN_SETS {
+    let with_mac = SEEN_SETS.map(|(set, _, is_v4)| (set, is_v4, " . ether_addr", SEEN_S));
+    let without = FIRST_SETS.map(|(set, _, is_v4)| (set, is_v4, "", FIRST_S));
+    for (set, is_v4, mac, timeout_s) in with_mac.into_iter().chain(without) {
         let address = if is_v4 { "ipv4_addr" } else { "ipv6_addr" };
         let _ = writeln!(
             text,
             "add set netdev {table} {set} {{ \
-             type {address} . inet_service . {address} . inet_service . ether_addr; \
-             flags dynamic,timeout; timeout {SEEN_TIMEOUT}; size {TUPLES_MAX}; }}"
+             type {address} . inet_service . {address} . inet_service{mac}; \
+             flags dynamic,timeout; timeout {timeout_s}s; size {TUPLES_MAX}; }}"
         );
     }
     if let Some(tap) = tap {
@@ -71,7 +83,7 @@ fn chain(table: &str, way: &str, hook: &str, device: &str, rules: &[String]) -> 
 /// evidence of where the peer is.
 fn watch_and_take_over(guest: &Guest, leg: Option<Mac>) -> Vec<String> {
     let mut rules = leg.map(take_over).unwrap_or_default();
-    for (set, protocol, is_v4) in SEEN_SETS {
+    for ((set, protocol, is_v4), (first, ..)) in SEEN_SETS.into_iter().zip(FIRST_SETS) {
         let protocol = match protocol {
             Protocol::Tcp => "tcp",
             Protocol::Udp => "udp",
@@ -86,10 +98,12 @@ fn watch_and_take_over(guest: &Guest, leg: Option<Mac>) -> Vec<String> {
         } else {
             format!("{ip} saddr {{ {own} }}")
         };
-        rules.push(format!(
-            "{IS_UNICAST} {from_vm} meta l4proto {protocol} update @{set} {{ \
-             {ip} saddr . {protocol} sport . {ip} daddr . {protocol} dport . ether daddr }}"
-        ));
+        let which = format!("{IS_UNICAST} {from_vm} meta l4proto {protocol}");
+        let tuple = format!("{ip} saddr . {protocol} sport . {ip} daddr . {protocol} dport");
+        rules.push(format!("{which} update @{set} {{ {tuple} . ether daddr }}"));
+        if leg.is_some() {
+            rules.push(format!("{which} add @{first} {{ {tuple} }}"));
+        }
     }
     rules
 }
@@ -176,5 +190,10 @@ mod tests {
             assert!(!text.contains(word), "{word} in {text}");
         }
         assert_eq!(text.matches("update @seen_").count(), 4);
+        assert_eq!(text.matches("add @first_").count(), 0);
+        let taken_over =
+            PortWanted { take_over: Some(Mac([2, 0, 0, 0, 9, 9])), ..PortWanted::default() };
+        let text = super::text(&vm, &guest, Some("cwtap0"), taken_over);
+        assert_eq!(text.matches("add @first_").count(), 4);
     }
 }
