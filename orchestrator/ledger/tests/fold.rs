@@ -223,8 +223,11 @@ fn a_side_flow_has_its_times_at_both_ports_and_no_verdict() {
     assert_eq!(row.gap_ms(), Some(220));
     assert!(ledger.oddities.is_empty());
 
-    let early = ledger_of(&[saw(VmEnd::Source, 0, 810), saw(VmEnd::Target, 800, 900)]);
-    assert_eq!(early.side_flows[0].gap_ms(), Some(-10));
+    let rounded = ledger_of(&[saw(VmEnd::Source, 0, 810), saw(VmEnd::Target, 800, 900)]);
+    assert_eq!(rounded.side_flows[0].gap_ms(), Some(-10));
+    assert!(rounded.oddities.is_empty(), "watches tell to the second");
+    let early = ledger_of(&[saw(VmEnd::Source, 0, 3_800), saw(VmEnd::Target, 1_200, 9_000)]);
+    assert_eq!(early.side_flows[0].gap_ms(), Some(-2_600));
     assert_eq!(kinds(&early), [(OddityKind::AtBothEnds, 1)]);
 
     let timeless = SideFlowSeen { tuple, end: VmEnd::Source, first_at_ms: None, last_at_ms: None };

@@ -6,6 +6,9 @@ use super::Oddities;
 use crate::event::{SideFlowSeen, Tuple, VmEnd};
 use crate::rows::{OddityKind, SideFlowRow, Subject};
 
+/// Watches tell their times to the second, each by its own clock: less than this says nothing.
+const APART_MS: i64 = 2_000;
+
 /// First and last packet at one port, as far as they were told.
 type Span = (Option<u64>, Option<u64>);
 
@@ -34,7 +37,7 @@ pub(super) fn rows(sightings: &Sightings, oddities: &mut Oddities) -> Vec<SideFl
             first_at_target_ms: target.and_then(|span| span.0),
             last_at_target_ms: target.and_then(|span| span.1),
         };
-        let overlaps = row.gap_ms().is_some_and(|gap| gap < 0);
+        let overlaps = row.gap_ms().is_some_and(|gap| gap < -APART_MS);
         let subject = Subject::SideFlow(*tuple);
         oddities.note(&subject, OddityKind::AtBothEnds, usize::from(overlaps));
         row

@@ -153,7 +153,7 @@ pub(super) fn side_flows(html: &mut Html, report: &Report) {
         return;
     }
     let caption = format!(
-        "{} of the VM's own that no proxy carries, as its network port saw them. They have no verdict. The gap is by the clocks of both ends.",
+        "{} of the VM's own that no proxy carries, as its network port saw them. They have no verdict. Their times are those of the VM's own frames, to the second; the gap is by the clocks of both ends.",
         counted(rows.len() as u64, "connection")
     );
     let columns = ["VM", "Peer", "Protocol", "#Last at source", "#First at target", "#Gap"];
