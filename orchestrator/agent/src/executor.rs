@@ -251,5 +251,6 @@ fn name_of(effect: &Effect) -> &'static str {
         Effect::Kill(_) => "kill",
         Effect::SetDiskAside { .. } => "set disk aside",
         Effect::DeleteLeftover(_) => "delete leftover",
+        Effect::ClearPort(_) => "clear port",
     }
 }

@@ -75,7 +75,8 @@ impl Host for Fake<'_> {
             | Effect::PinPort(_)
             | Effect::ReleaseQueue(_)
             | Effect::SetDiskAside { .. }
-            | Effect::DeleteLeftover(_) => {}
+            | Effect::DeleteLeftover(_)
+            | Effect::ClearPort(_) => {}
         }
         Ok(())
     }
@@ -217,7 +218,8 @@ async fn a_repetition_gets_the_same_answer_and_does_nothing() {
     assert_eq!(agent.host().world.done, done);
     // The same key for something else is a mistake, not a repetition.
     let mut other = place.clone();
-    other.command = Command::Reclaim { release: Release { epoch: Epoch::FIRST, owner: owner() } };
+    let release = Release { epoch: Epoch::FIRST, owner: owner() };
+    other.command = Command::Reclaim { release, keep_disk: false };
     let error = agent.order(orchestrator(), &other).await.unwrap_err();
     assert!(matches!(error, OrderError::KeyReused), "{error}");
 }

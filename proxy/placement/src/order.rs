@@ -100,6 +100,9 @@ pub enum Command {
     Reclaim {
         /// Of which move. Bound to no epoch: the next move may be under way.
         release: Release,
+        /// The disk that was set aside stays, under its name.
+        #[serde(default)]
+        keep_disk: bool,
     },
 }
 
@@ -252,6 +255,8 @@ pub enum Effect {
     },
     /// Delete the disk that this move left.
     DeleteLeftover(Release),
+    /// Take away what leads others from here to where this release went, unless a later one needs it.
+    ClearPort(Release),
 }
 
 /// What an agent says after it has acted. Each names the release that it is about.

@@ -45,7 +45,7 @@ pub fn decide(record: &Record, facts: &Facts, order: &Order) -> Result<Plan, Den
         Command::Arm { authority, release, gone_at } => {
             target::arm(record, authority, release, gone_at)
         }
-        Command::Reclaim { release } => source::reclaim(record, release),
+        Command::Reclaim { release, keep_disk } => source::reclaim(record, release, *keep_disk),
     }
 }
 

@@ -249,7 +249,10 @@ impl Inner {
             Effect::DeleteLeftover(left_by) => {
                 vm.disks.remove(&format!("moved-{}", left_by.epoch));
             }
-            Effect::Hold(_) | Effect::PinPort(_) | Effect::ReleaseQueue(_) => {}
+            Effect::Hold(_)
+            | Effect::PinPort(_)
+            | Effect::ReleaseQueue(_)
+            | Effect::ClearPort(_) => {}
         }
         Ok(())
     }

@@ -160,7 +160,7 @@ pub(super) fn forget(
 
 /// Names the leftover of one move and is bound to no epoch. What was released and is not forgotten
 /// is no leftover: it may have to run again.
-pub(super) fn reclaim(record: &Record, release: &Release) -> Result<Plan, Denied> {
+pub(super) fn reclaim(record: &Record, release: &Release, keep_disk: bool) -> Result<Plan, Denied> {
     if let Seat::Released { release: ours, .. } = &record.seat
         && ours.epoch <= release.epoch
     {
@@ -171,7 +171,10 @@ pub(super) fn reclaim(record: &Record, release: &Release) -> Result<Plan, Denied
     {
         same_release(ours, release)?;
     }
-    let steps = vec![Step::Do(Effect::DeleteLeftover(release.clone()))];
+    let mut steps = vec![Step::Do(Effect::ClearPort(release.clone()))];
+    if !keep_disk {
+        steps.push(Step::Do(Effect::DeleteLeftover(release.clone())));
+    }
     Ok(Plan { steps, answer: Answer::Reclaimed { release: release.clone() } })
 }
 

@@ -192,7 +192,7 @@ fn a_source_forgets_only_what_it_released() {
 
 #[test]
 fn a_leftover_is_reclaimed_only_once_its_seat_is_gone() {
-    let reclaim = |of| Command::Reclaim { release: of };
+    let reclaim = |of| Command::Reclaim { release: of, keep_disk: false };
     let mut source = source_released();
     assert!(matches!(source.tried(reclaim(release(2, 1))), Err(Denied::Seat { .. })));
     assert!(matches!(source.tried(reclaim(release(3, 1))), Err(Denied::Seat { .. })));
@@ -205,6 +205,9 @@ fn a_leftover_is_reclaimed_only_once_its_seat_is_gone() {
     source.done(Command::GiveBack { authority: authority(2, 1) });
     source.done(claim(7, 3, "b", "a"));
     let (effects, answer) = source.done(reclaim(release(2, 1)));
-    assert_eq!(effects, [Effect::DeleteLeftover(release(2, 1))]);
+    let cleared = Effect::ClearPort(release(2, 1));
+    assert_eq!(effects, [cleared.clone(), Effect::DeleteLeftover(release(2, 1))]);
     assert_eq!(answer, Answer::Reclaimed { release: release(2, 1) });
+    let kept = source.done(Command::Reclaim { release: release(2, 1), keep_disk: true });
+    assert_eq!(kept, (vec![cleared], Answer::Reclaimed { release: release(2, 1) }));
 }

@@ -155,7 +155,10 @@ impl Host {
                 self.disks.remove(&aside(&left_by));
             }
             // Packets are another test's.
-            Effect::Hold(_) | Effect::PinPort(_) | Effect::ReleaseQueue(_) => {}
+            Effect::Hold(_)
+            | Effect::PinPort(_)
+            | Effect::ReleaseQueue(_)
+            | Effect::ClearPort(_) => {}
         }
     }
 

@@ -137,7 +137,7 @@ impl Orchestrator {
         };
         match dice.below(4) {
             0..=1 => Some((self.to, Command::Arm { authority, release, gone_at })),
-            2 => Some((self.from, Command::Reclaim { release })),
+            2 => Some((self.from, Command::Reclaim { release, keep_disk: false })),
             _ => {
                 self.retired = self.armed;
                 None

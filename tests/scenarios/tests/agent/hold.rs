@@ -95,7 +95,7 @@ fn a_hold_is_in_order_keeps_what_waited_and_ends_without_a_trace() {
     at_a.does("forget", &under, forget);
     assert!(at_a.vm().unwrap().processes.is_empty());
     leads_on(a, &neighbour);
-    let reclaim = Command::Reclaim { release };
+    let reclaim = Command::Reclaim { release, keep_disk: false };
     at_a.does("reclaim", &under, reclaim);
     nothing_left(a, &untouched[0]);
 }

@@ -240,7 +240,7 @@ fn forgotten(from: &Crew<'_>, to: &Crew<'_>, under: &Authority, release: &Releas
     let gone_at = placement::order::Speaker { site, agent };
     let arm = Command::Arm { authority: authority(), release: release(), gone_at };
     assert_eq!(to.does("arm", under, arm), Answer::Armed { release: release() });
-    let reclaim = Command::Reclaim { release: release() };
+    let reclaim = Command::Reclaim { release: release(), keep_disk: false };
     assert_eq!(from.does("reclaim", under, reclaim), Answer::Reclaimed { release: release() });
     assert!(from.vm().unwrap().processes.is_empty());
     assert!(to.vm().unwrap().record.seat.is_here());

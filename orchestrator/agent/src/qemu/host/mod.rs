@@ -84,7 +84,10 @@ impl Host for QemuHost {
                 let leftover = self.config.folders.leftover(&self.vm, left_by);
                 Ok(self.folder(&incarnation.made_by).move_to(&leftover)?)
             }
-            Effect::DeleteLeftover(left_by) => self.reclaim(left_by, kept).await,
+            Effect::DeleteLeftover(left_by) => {
+                Ok(self.config.folders.leftover(&self.vm, left_by).remove()?)
+            }
+            Effect::ClearPort(left_by) => self.clear_port(left_by, kept).await,
         }
     }
 }

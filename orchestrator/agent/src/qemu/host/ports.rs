@@ -73,9 +73,9 @@ impl QemuHost {
         Ok(())
     }
 
-    /// What a move left: its disk, and what leads the VM's neighbours to where it went. A VM that is
-    /// here again, or went once more since, needs the latter still.
-    pub(super) async fn reclaim(
+    /// What leads the VM's neighbours to where it went. A VM that is here again, or went once more
+    /// since, needs it still.
+    pub(super) async fn clear_port(
         &mut self,
         left_by: &Release,
         kept: &Kept,
@@ -88,7 +88,7 @@ impl QemuHost {
         {
             self.port.reclaim(definition).await?;
         }
-        Ok(self.config.folders.leftover(&self.vm, left_by).remove()?)
+        Ok(())
     }
 
     /// With the export goes its channel. Where the proxy cannot be told, the export is closed all the
