@@ -99,6 +99,12 @@ fn of_moves(lines: Lines<Proxy>) -> Lines<Proxy> {
         .at(Method::POST, path::VM_DIVERT, AGENT, |proxy, request| async move {
             vms::divert(proxy, request).await
         })
+        .at(Method::POST, path::VM_STAND_IN, AGENT, |proxy, request| async move {
+            vms::stand_in(proxy, request).await
+        })
+        .at(Method::POST, path::VM_LEFTOVERS, AGENT, |proxy, request| async move {
+            vms::leftovers(proxy, request).await
+        })
         .at(Method::POST, path::VM_RELEASE, AGENT, |proxy, request| async move {
             vms::release(proxy, request).await
         })

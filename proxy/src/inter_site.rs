@@ -8,13 +8,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use daemon::identity::{Credentials, peer_identity};
 use placement::{Authority, Identity, Owner, VmName};
-use proxy_api::{Tunnel as Told, TunnelChannel, TunnelPeer};
+use proxy_api::{Tunnel as Told, TunnelChannel, TunnelDropped, TunnelPeer, TunnelWire};
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::net::TcpListener;
-use tunnel::driver::{self, ChannelError, ChannelOptions, StartError, TunnelPlan};
+use tokio::sync::broadcast;
+use tunnel::driver::{
+    self, ChannelError, ChannelOptions, PacketError, PacketPlan, StartError, TunnelEvent,
+    TunnelPlan,
+};
 use tunnel::protocol::bounds::Limits;
 use tunnel::protocol::channel::Grant;
+use tunnel::protocol::packets::{Dropped, LeftInPort, OwnSite, Way, WayCounts};
 use tunnel::protocol::permits::Permits;
 
 use crate::config::TunnelConfig;
@@ -68,6 +73,7 @@ impl InterSite {
         own: &Identity,
         credentials: Arc<ArcSwap<Credentials>>,
         epochs: Epochs,
+        packets: Option<PacketPlan>,
     ) -> Result<InterSite, InterSiteError> {
         let Some(config) = config else {
             return Ok(InterSite { epochs, tunnel: Mutex::new(None) });
@@ -86,6 +92,7 @@ impl InterSite {
             entrances: config.entrances.clone(),
             limits: Limits::default(),
             credentials: Arc::new(Papers(credentials)),
+            packets,
         };
         let tunnel = driver::Tunnel::start(plan, listener, epochs.marks())?;
         Ok(InterSite { epochs, tunnel: Mutex::new(Some(tunnel)) })
@@ -159,6 +166,68 @@ impl InterSite {
         Ok(tunnel.revoke(grant))
     }
 
+    /// The way of a VM's packets from now on; see [`driver::Tunnel::set_way`].
+    ///
+    /// # Errors
+    /// See [`PacketError`].
+    pub fn set_way(&self, vm: &VmName, way: Option<Way>) -> Result<(), PacketError> {
+        match &*self.tunnel() {
+            Some(tunnel) => tunnel.set_way(vm, way),
+            None if way.is_none() => Ok(()),
+            None => Err(PacketError::NoPackets),
+        }
+    }
+
+    /// Takes what was left in a VM's port; see [`driver::Tunnel::leftovers`].
+    ///
+    /// # Errors
+    /// See [`PacketError`].
+    pub fn leftovers(&self, vm: &VmName, left: LeftInPort) -> Result<u64, PacketError> {
+        self.tunnel().as_ref().ok_or(PacketError::NoPackets)?.leftovers(vm, left)
+    }
+
+    /// Whether packets can be sent to this proxy now.
+    ///
+    /// # Errors
+    /// See [`PacketError`].
+    pub fn can_carry_to(&self, peer: &Identity) -> Result<(), PacketError> {
+        self.tunnel().as_ref().ok_or(PacketError::NoPackets)?.can_carry_to(peer)
+    }
+
+    /// What was counted of a VM's packets, while it has a way.
+    #[must_use]
+    pub fn way_counts(&self, vm: &VmName) -> Option<WayCounts> {
+        self.tunnel().as_ref()?.way_counts(vm)
+    }
+
+    /// Waits until nothing waits here any more for a VM that has come here, and what the kernel had
+    /// for it in the tunnel has come out again.
+    pub async fn settled(&self, vm: &VmName) {
+        let settled = self.tunnel().as_ref().map(|tunnel| tunnel.settled(vm));
+        if let Some(settled) = settled {
+            settled.await;
+        }
+    }
+
+    /// What becomes of peers, from now on; none where no tunnel is configured.
+    #[must_use]
+    pub fn subscribe(&self) -> Option<broadcast::Receiver<TunnelEvent>> {
+        self.tunnel().as_ref().map(driver::Tunnel::subscribe)
+    }
+
+    /// The VMs that are at a peer's, or go there.
+    #[must_use]
+    pub fn vms_at(&self, peer: &Identity) -> Vec<VmName> {
+        self.tunnel().as_ref().map(|tunnel| tunnel.vms_at(peer)).unwrap_or_default()
+    }
+
+    /// Nobody else may send in the name of these from now on.
+    pub fn own_site(&self, site: OwnSite) {
+        if let Some(tunnel) = &*self.tunnel() {
+            tunnel.own_site(site);
+        }
+    }
+
     /// Peers may reach this from now on, and nothing else.
     pub fn permit(&self, permits: Permits) {
         if let Some(tunnel) = &*self.tunnel() {
@@ -169,8 +238,16 @@ impl InterSite {
     /// Every peer and channel; none where no tunnel is configured.
     #[must_use]
     pub fn told(&self) -> Told {
-        let peers = self.tunnel().as_ref().map(|tunnel| tunnel.status().peers).unwrap_or_default();
-        Told { peers: peers.iter().map(peer).collect() }
+        let tunnel = self.tunnel();
+        let Some(tunnel) = &*tunnel else { return Told { peers: vec![], dropped: vec![] } };
+        let dropped = |(cause, packets): (Dropped, u64)| TunnelDropped {
+            cause: cause.as_str().to_owned(),
+            packets,
+        };
+        Told {
+            peers: tunnel.status().peers.iter().map(peer).collect(),
+            dropped: tunnel.dropped().into_iter().map(dropped).collect(),
+        }
     }
 
     /// Ends in order: streams are reset at both ends, then the connections.
@@ -208,6 +285,21 @@ fn peer(status: &driver::PeerStatus) -> TunnelPeer {
         bulk_connected: status.bulk_connected,
         rtt_us: status.rtt_us,
         channels: status.channels.iter().map(channel).collect(),
+        carries_packets: status.carries_packets,
+        wire: wire(status),
+    }
+}
+
+fn wire(status: &driver::PeerStatus) -> TunnelWire {
+    let datagrams = status.datagrams.unwrap_or_default();
+    TunnelWire {
+        tcp_sent_bytes: status.wire.iter().map(|lane| lane.sent_bytes).sum(),
+        tcp_received_bytes: status.wire.iter().map(|lane| lane.received_bytes).sum(),
+        datagrams_sent: datagrams.sent,
+        datagrams_sent_bytes: datagrams.sent_bytes,
+        datagrams_received: datagrams.received,
+        datagrams_received_bytes: datagrams.received_bytes,
+        datagrams_unopened: datagrams.unopened,
     }
 }
 

@@ -59,14 +59,25 @@ pub async fn run(path: PathBuf, loaded: Loaded, telemetry: Telemetry) -> Result<
     };
     let (leg, tun) = leg.unzip();
     let tun = tun.map(Tun::over).transpose().map_err(RunError::Tun)?;
-    // Ends with the proxy.
-    let mut packets = JoinSet::new();
-    if let Some(tun) = tun {
-        packets.spawn(async move { tun.drop_all().await });
-    }
+    // They end with the proxy.
+    let mut beside = JoinSet::new();
+    let tun = match tun {
+        // Nothing else reads it.
+        Some(tun) if loaded.config.tunnel.is_none() => {
+            beside.spawn(async move {
+                // An error says that the TUN is gone.
+                let _ = tun.drop_all().await;
+            });
+            None
+        }
+        tun => tun,
+    };
     let traffic = Traffic::start(leg.as_ref().map(Leg::ground).unwrap_or_default())?;
     let prepared = traffic.prepare(&loaded.config).await?;
-    let proxy = Arc::new(Proxy::start(path, loaded, telemetry, (traffic, leg), state).await?);
+    let proxy = Arc::new(Proxy::start(path, loaded, telemetry, (traffic, leg, tun), state).await?);
+
+    let watching = Arc::clone(&proxy);
+    beside.spawn(async move { watching.watch_peers().await });
 
     let routes = control::routes(&proxy).map_err(LifeError::from)?;
     let mut serving = life.serve(basics.listen, routes, proxy.tls()).await?;

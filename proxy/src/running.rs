@@ -4,6 +4,7 @@
 //! only then swaps; whoever holds the old snapshot finishes with it. What a running proxy cannot
 //! change (where it listens, who it is, where its state lies) is refused with the reason.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,11 +14,13 @@ pub use daemon::loaded::LoadError;
 use daemon::state::{StateError, StateFolder};
 use daemon::telemetry::{Telemetry, TelemetryError};
 use metrics::gauge;
-use placement::{Epoch, VmName};
-use proxy_api::{FlowId, Redirect, Vm};
+use placement::{Authority, Epoch, Identity, VmName};
+use proxy_api::{Diverted, FlowId, Redirect, Vm};
 use rustls::ServerConfig;
 use tokio::sync::Mutex;
-use tunnel::driver::{PeerPlan, Reach};
+use tokio::sync::broadcast::error::RecvError;
+use tunnel::driver::{PacketPlan, PeerPlan, Reach, TunnelEvent};
+use tunnel::protocol::packets::OwnSite;
 
 use crate::config::{Config, NetworkConfig};
 use crate::epochs::Epochs;
@@ -25,6 +28,7 @@ use crate::inter_site::{InterSite, InterSiteError};
 use crate::leg::Leg;
 use crate::listen::ListenError;
 use crate::traffic::Traffic;
+use crate::tun::Tun;
 use crate::vms::{VmError, Vms};
 
 /// Flows that a refusal names.
@@ -119,7 +123,7 @@ impl Proxy {
         path: PathBuf,
         loaded: Loaded,
         telemetry: Telemetry,
-        (traffic, leg): (Traffic, Option<Leg>),
+        (traffic, leg, tun): (Traffic, Option<Leg>, Option<Tun>),
         state: StateFolder,
     ) -> Result<Proxy, StartError> {
         telemetry.introduce("causeway-proxy", crate::VERSION);
@@ -129,7 +133,11 @@ impl Proxy {
         let config = loaded.config.tunnel.as_ref();
         let epochs = Epochs::load(&state)?;
         let papers = Arc::clone(&credentials);
-        let inter_site = InterSite::start(config, own, papers, epochs.clone()).await?;
+        let packets = tun.map(|tun| PacketPlan {
+            device: Arc::new(tun),
+            site: own_site(&loaded.config, leg.as_ref().map(Leg::told).as_slice()),
+        });
+        let inter_site = InterSite::start(config, own, papers, epochs.clone(), packets).await?;
         let inter_site = Arc::new(inter_site);
         let vms = Vms::start(own, epochs, &inter_site, traffic.held(), leg, state)?;
         let snapshot = Snapshot { generation: 1, loaded };
@@ -181,6 +189,40 @@ impl Proxy {
     #[must_use]
     pub fn tls(&self) -> Arc<ArcSwap<ServerConfig>> {
         Arc::clone(&self.tls)
+    }
+
+    /// What is here for a VM is kept back from now on; its flows are listed for the ledger.
+    ///
+    /// # Errors
+    /// See [`VmError`].
+    pub async fn divert(
+        &self,
+        vm: &VmName,
+        authority: &Authority,
+        caller: &Identity,
+    ) -> Result<Diverted, VmError> {
+        self.vms.admit_agent(vm, authority, caller).await?;
+        self.traffic.list_for(vm, authority.epoch).await;
+        self.vms.divert(vm, authority, caller).await
+    }
+
+    /// Has VMs at the tunnel's other ends stand still while those are out of reach, until the tunnel
+    /// ends.
+    pub async fn watch_peers(&self) {
+        let Some(mut events) = self.inter_site.subscribe() else { return };
+        loop {
+            match events.recv().await {
+                Ok(TunnelEvent::Lost { peer, .. }) => self.vms.peer_is_reached(&peer, false).await,
+                Ok(TunnelEvent::Connected { peer } | TunnelEvent::Resumed { peer }) => {
+                    self.vms.peer_is_reached(&peer, true).await;
+                }
+                Ok(_) => {}
+                Err(RecvError::Lagged(missed)) => {
+                    tracing::warn!(missed, "the tunnel told more than was listened to");
+                }
+                Err(RecvError::Closed) => return,
+            }
+        }
     }
 
     /// Tells where a VM runs from now on. Where no hold has listed its flows for the ledger, this does.
@@ -255,6 +297,8 @@ impl Proxy {
         self.traffic.commit(prepared).await;
         self.tls.store(loaded.credentials.server_config());
         self.credentials.store(Arc::clone(&loaded.credentials));
+        let legs = self.vms.networks().legs;
+        self.inter_site.own_site(own_site(&loaded.config, &legs));
         if let Some(tunnel) = &loaded.config.tunnel {
             self.inter_site.permit(tunnel.permits.clone());
         }
@@ -262,6 +306,16 @@ impl Proxy {
         tell(&snapshot);
         self.snapshot.store(snapshot);
         Ok(generation)
+    }
+}
+
+/// What nobody else may send in the name of.
+fn own_site(config: &Config, legs: &[proxy_api::Leg]) -> OwnSite {
+    let vips = config.services.iter().flat_map(|service| &service.vips).map(SocketAddr::ip);
+    let own = legs.iter().flat_map(|leg| leg.addresses.iter().copied());
+    OwnSite {
+        proxies: vips.chain(own).collect(),
+        machines: legs.iter().flat_map(|leg| leg.gateways.iter().copied()).collect(),
     }
 }
 

@@ -1,11 +1,14 @@
 //! The TUN beside the leg: whole IP packets, as the kernel sends them into the tunnel.
 
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::task::{Context, Poll, ready};
 
 use metrics::counter;
-use rustix::io::read;
+use rustix::io::{read, write};
 use tokio::io::unix::AsyncFd;
+use tunnel::driver::PacketDevice;
 
 use crate::kernel;
 
@@ -32,10 +35,14 @@ impl Tun {
     /// # Errors
     /// The TUN is gone.
     pub async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        poll_fn(|cx| self.poll_read(cx, buffer)).await
+    }
+
+    fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
-            let mut ready = self.0.readable().await?;
+            let mut ready = ready!(self.0.poll_read_ready(cx))?;
             match ready.try_io(|tun| Ok(read(tun.get_ref(), &mut *buffer)?)) {
-                Ok(length) => return length,
+                Ok(length) => return Poll::Ready(length),
                 Err(_would_block) => {}
             }
         }
@@ -55,5 +62,16 @@ impl Tun {
             }
             tokio::task::yield_now().await;
         }
+    }
+}
+
+impl PacketDevice for Tun {
+    fn poll_receive(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.poll_read(cx, buffer)
+    }
+
+    fn send(&self, packet: &[u8]) -> io::Result<()> {
+        write(self.0.get_ref(), packet)?;
+        Ok(())
     }
 }

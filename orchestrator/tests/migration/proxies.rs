@@ -149,8 +149,10 @@ impl ProxyPort for ModelProxy {
             bulk_connected: 1,
             rtt_us: Some(20_000),
             channels: Vec::new(),
+            carries_packets: true,
+            wire: Default::default(),
         };
-        Ok(Tunnel { peers: SITES.map(peer).into() })
+        Ok(Tunnel { peers: SITES.map(peer).into(), dropped: Vec::new() })
     }
 
     async fn cutover(

@@ -30,7 +30,8 @@ pub use port::{
 };
 pub use service::{Backend, BackendAddress, Drained, Health, RefusedFor, Service, Services};
 pub use tunnel::{
-    ChannelGranted, ChannelRevoked, Claim, Claimed, GrantChannel, Tunnel, TunnelChannel, TunnelPeer,
+    ChannelGranted, ChannelRevoked, Claim, Claimed, GrantChannel, Tunnel, TunnelChannel,
+    TunnelDropped, TunnelPeer, TunnelWire,
 };
 pub use vm::{
     Card, Elsewhere, Neighbour, OfMove, Place, Reclaim, Reclaimed, Redirect, Stage,

@@ -63,6 +63,8 @@ pub struct LeftoversHead {
     /// Conversations of the VM's that began at this port: they go on from here. At most
     /// [`PART_CONVERSATIONS_MAX`].
     pub conversations: Vec<Conversation>,
+    /// No other part follows: what the proxy kept back may be given to the VM once it runs.
+    pub is_last: bool,
 }
 
 /// Leftovers that were taken.
@@ -234,7 +236,8 @@ mod tests {
             peer: "10.9.21.1".parse().unwrap(),
             peer_port: 40_000,
         };
-        let head = LeftoversHead { authority, part: 0, conversations: vec![conversation] };
+        let head =
+            LeftoversHead { authority, part: 0, conversations: vec![conversation], is_last: true };
         Leftovers { head, packets }
     }
 

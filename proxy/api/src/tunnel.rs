@@ -58,6 +58,37 @@ pub struct ChannelRevoked {
 pub struct Tunnel {
     /// Every configured peer.
     pub peers: Vec<TunnelPeer>,
+    /// VMs' packets that were dropped, by cause, of all VMs and of none.
+    pub dropped: Vec<TunnelDropped>,
+}
+
+/// Packets that were dropped for one cause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelDropped {
+    /// Which.
+    pub cause: String,
+    /// How many, since the proxy's start.
+    pub packets: u64,
+}
+
+/// What was handed to the system for a peer and taken from it, since the proxy's start: TLS records and
+/// datagrams whole, TCP's, UDP's and IP's own headers left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelWire {
+    /// Handed to TCP.
+    pub tcp_sent_bytes: u64,
+    /// Taken from TCP.
+    pub tcp_received_bytes: u64,
+    /// Datagrams handed to UDP.
+    pub datagrams_sent: u64,
+    /// Their bytes.
+    pub datagrams_sent_bytes: u64,
+    /// Datagrams taken from UDP that were authentic.
+    pub datagrams_received: u64,
+    /// Their bytes.
+    pub datagrams_received_bytes: u64,
+    /// Datagrams that were repeated, forged, or under unknown keys.
+    pub datagrams_unopened: u64,
 }
 
 /// Another proxy, as seen from here.
@@ -73,6 +104,10 @@ pub struct TunnelPeer {
     pub rtt_us: Option<u64>,
     /// Its channels that have, or had, a stream.
     pub channels: Vec<TunnelChannel>,
+    /// VMs' packets can be sent to it now.
+    pub carries_packets: bool,
+    /// Bytes on the wire.
+    pub wire: TunnelWire,
 }
 
 /// A channel with a peer.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use daemon::control::{Answer, Refusal, Reply, Request, StatusCode};
 use placement::{Epoch, VmName};
-use proxy_api::{AtPort, Claim, Claimed, OfMove, Reclaim, Reclaimed, Redirect, Stage};
+use proxy_api::{AtPort, Claim, Claimed, Leftovers, OfMove, Reclaim, Reclaimed, Redirect, Stage};
 
 use super::channels::refused_epoch;
 use crate::running::Proxy;
@@ -61,8 +61,26 @@ pub(super) async fn redirect(proxy: Arc<Proxy>, request: Request) -> Answer {
 pub(super) async fn divert(proxy: Arc<Proxy>, request: Request) -> Answer {
     let vm: VmName = request.param("vm")?;
     let (AtPort { authority }, caller) = (request.json()?, request.caller().clone());
-    let diverted = whole(async move { proxy.vms().divert(&vm, &authority, &caller).await });
+    let diverted = whole(async move { proxy.divert(&vm, &authority, &caller).await });
     Reply::json(&diverted.await?)
+}
+
+pub(super) async fn stand_in(proxy: Arc<Proxy>, request: Request) -> Answer {
+    let vm: VmName = request.param("vm")?;
+    let (AtPort { authority }, caller) = (request.json()?, request.caller().clone());
+    let stands = whole(async move { proxy.vms().stand_in(&vm, &authority, &caller).await });
+    Reply::json(&stands.await?)
+}
+
+pub(super) async fn leftovers(proxy: Arc<Proxy>, request: Request) -> Answer {
+    let vm: VmName = request.param("vm")?;
+    let caller = request.caller().clone();
+    let leftovers = Leftovers::decode(request.body()).map_err(|error| {
+        let remedy = "send the parts as this version has them";
+        Refusal::caused(StatusCode::BAD_REQUEST, "bad_leftovers", &error, remedy)
+    })?;
+    let taken = whole(async move { proxy.vms().leftovers(&vm, leftovers, &caller).await });
+    Reply::json(&taken.await?)
 }
 
 pub(super) async fn release(proxy: Arc<Proxy>, request: Request) -> Answer {
@@ -129,10 +147,10 @@ pub(super) fn refused(error: &VmError) -> Refusal {
             "not_the_agent",
             "call with the agent that the standing claim names at this proxy's site",
         ),
-        VmError::NoPacketPath => (
+        VmError::NoPacketPath { .. } => (
             StatusCode::CONFLICT,
             "no_packet_path",
-            "order the move without a hold: its packets are lost and sent again, not kept",
+            "see to the tunnel between the two proxies; a move without a hold breaks connections",
         ),
         VmError::NoLeg => {
             (StatusCode::CONFLICT, "no_leg", "configure [[network]] and restart the proxy")

@@ -4,6 +4,7 @@ use daemon::state::StateError;
 use network::NetworkError;
 use placement::{Identity, VmName};
 use tokio::task::JoinError;
+use tunnel::driver::PacketError;
 
 use super::record::NotNow;
 use crate::epochs::EpochError;
@@ -26,8 +27,14 @@ pub enum VmError {
         caller: Box<Identity>,
     },
     /// Packets cannot follow a VM.
-    #[error("this proxy's tunnel carries no packets; stop the vm without a hold")]
-    NoPacketPath,
+    #[error("packets cannot follow {vm}")]
+    NoPacketPath {
+        /// Which VM.
+        vm: VmName,
+        /// What is missing.
+        #[source]
+        source: PacketError,
+    },
     /// There is no leg.
     #[error("this proxy has no leg; configure a [[network]] and restart it")]
     NoLeg,

@@ -2,9 +2,10 @@
 //! them in the kernel, and what is kept back of theirs.
 //!
 //! A call passes in this order: the caller and the authority are checked, [`record`] says what the
-//! call makes of what is kept, that is put on the disk, and then made so in the kernel. All calls
-//! about one VM are answered one after the other. A call that fails half-way is made again: what is
-//! done already is found done.
+//! call makes of what is kept, that is put on the disk, and then made so: first where the tunnel sends
+//! its packets, then what stands in the kernel, so that none meets a tunnel that does not know it. All
+//! calls about one VM are answered one after the other. A call that fails half-way is made again: what
+//! is done already is found done.
 
 mod error;
 mod kept;
@@ -15,12 +16,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use daemon::state::StateFolder;
 use metrics::gauge;
-use network::leg::VmWanted;
+use network::leg::{Away, VmWanted};
 use network::{NetworkError, VmTag};
 use placement::{Authority, Epoch, Identity, Pair, VmName, Watermark};
-use proxy_api::{Diverted, Networks, Redirect, Released, Stage, Vm, VmWay, Vms as Told, WayKind};
+use proxy_api::{
+    Diverted, Leftovers, LeftoversTaken, Networks, Redirect, Released, Stage, StandsIn, Vm, VmWay,
+    Vms as Told, WayKind, WayPackets,
+};
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 use tokio::task::spawn_blocking;
+use tunnel::driver::PacketError;
+use tunnel::protocol::packets::{LeftInPort, Way, WayCounts};
 
 pub use self::error::VmError;
 use self::kept::Kept;
@@ -66,13 +72,22 @@ impl Vms {
         };
         let mut all = BTreeMap::new();
         let mut wanted = BTreeMap::new();
+        let mut ways = Vec::new();
         for vm in epochs.marks().into_keys() {
             let kept = Kept::load(&state, &vm)?;
             measure(&vm, kept.record().kind(&here));
+            if let Some(way) = kept.record().way(&here) {
+                ways.push((vm.clone(), Some(way)));
+            }
             if let Some(of_vm) = kept.record().wanted(&here) {
                 wanted.insert(tag(&vm)?, of_vm);
             }
             all.insert(vm, Arc::new(Turn::new(kept)));
+        }
+        for (vm, kept) in &ways {
+            if let Err(error) = inter_site.set_way(vm, kept.clone()) {
+                tracing::warn!(%vm, %error, "packets of a vm that has moved cannot go their way");
+            }
         }
         match &mut leg {
             Some(leg) => leg.kernel().set_all(wanted)?,
@@ -200,7 +215,13 @@ impl Vms {
         }
         let mut kept = self.turn(vm).await?;
         let record = kept.record().clone().reclaimed(release)?;
-        self.make_so(vm, &mut kept, record).await.map(drop)
+        let (way, wanted) = (record.way(&self.here), record.wanted(&self.here));
+        kept.keep(record).await?;
+        // The routes first: what they lead here would have no way.
+        self.set(vm, wanted).await?;
+        self.set_way(vm, way)?;
+        measure(vm, kept.record().kind(&self.here));
+        Ok(())
     }
 
     /// Whether the VM has left from here, so that what begins towards it now came too late.
@@ -239,32 +260,127 @@ impl Vms {
         let record = kept.record().clone().released(&self.here);
         self.make_so(vm, &mut kept, record).await?;
         self.held.go_on(vm);
-        // Nothing is kept back as long as the tunnel carries no packets: see `divert`.
-        Ok(Released { packets: 0 })
+        let packets = self.inter_site.way_counts(vm).map_or(0, |counts| counts.released);
+        Ok(Released { packets })
     }
 
-    /// What this proxy has for the VM is to be kept back: it cannot be, for the tunnel does not carry
-    /// packets to where the VM goes. A VM is moved without a hold.
+    /// What this proxy has for the VM is kept back from here on, and sent ahead.
     ///
     /// # Errors
-    /// [`VmError::NoPacketPath`], for whoever may ask.
+    /// See [`VmError`].
     pub async fn divert(
         &self,
         vm: &VmName,
         authority: &Authority,
         caller: &Identity,
     ) -> Result<Diverted, VmError> {
-        self.turn_of_agent(vm, authority, caller).await?;
-        Err(VmError::NoPacketPath)
+        let mut kept = self.turn_of_agent(vm, authority, caller).await?;
+        let record = kept.record().clone().diverted(&self.here, authority)?;
+        if let Some(peer) = record.goes_to(&self.here) {
+            let can = self.inter_site.can_carry_to(&peer);
+            can.map_err(|source| VmError::NoPacketPath { vm: vm.clone(), source })?;
+        }
+        self.held.stand_still(vm);
+        self.make_so(vm, &mut kept, record).await?;
+        Ok(Diverted { legs: self.networks().legs })
     }
 
-    /// Puts `record` on the disk, then makes the kernel so.
+    /// This proxy answers for the VM: its port has been turned round.
+    ///
+    /// # Errors
+    /// See [`VmError`].
+    pub async fn stand_in(
+        &self,
+        vm: &VmName,
+        authority: &Authority,
+        caller: &Identity,
+    ) -> Result<StandsIn, VmError> {
+        let mut kept = self.turn_of_agent(vm, authority, caller).await?;
+        let record = kept.record().clone().stands_in(&self.here, authority)?;
+        self.make_so(vm, &mut kept, record).await?;
+        Ok(StandsIn {})
+    }
+
+    /// One part of what was left in the VM's port; it goes before all that is kept back.
+    ///
+    /// # Errors
+    /// See [`VmError`].
+    pub async fn leftovers(
+        &self,
+        vm: &VmName,
+        leftovers: Leftovers,
+        caller: &Identity,
+    ) -> Result<LeftoversTaken, VmError> {
+        let Leftovers { head, packets } = leftovers;
+        let kept = self.turn_of_agent(vm, &head.authority, caller).await?;
+        kept.record().takes_leftovers(&self.here, &head.authority)?;
+        let left = LeftInPort {
+            epoch: head.authority.epoch,
+            part: head.part,
+            packets: packets.into_iter().map(Into::into).collect(),
+            tuples: head.conversations.iter().map(record::way::tuple).collect(),
+            is_last: head.is_last,
+        };
+        let taken = self.inter_site.leftovers(vm, left);
+        let packets = taken.map_err(|source| VmError::NoPacketPath { vm: vm.clone(), source })?;
+        Ok(LeftoversTaken { packets })
+    }
+
+    /// The tunnel to a proxy stands or does not: VMs that are there can be expected to answer, or
+    /// cannot.
+    pub async fn peer_is_reached(&self, peer: &Identity, is_reached: bool) {
+        for vm in self.inter_site.vms_at(peer) {
+            let turn = self.all().get(&vm).cloned();
+            let Some(turn) = turn else { continue };
+            let kept = turn.lock().await;
+            // While it is held it stands still whatever the tunnel does.
+            if kept.record().kind(&self.here) == Some(WayKind::Away) {
+                match is_reached {
+                    true => self.held.go_on(&vm),
+                    false => self.held.stand_still(&vm),
+                }
+            }
+        }
+    }
+
+    /// Puts `record` on the disk, then makes the tunnel and the kernel so.
     async fn make_so(&self, vm: &VmName, kept: &mut Kept, record: Record) -> Result<Vm, VmError> {
-        let wanted = record.wanted(&self.here);
+        let diverts = |wanted: &Option<VmWanted>| {
+            wanted.as_ref().is_some_and(|wanted| wanted.away.is_some_and(|away| away.diverts))
+        };
+        let diverted = diverts(&kept.record().wanted(&self.here));
+        let (way, wanted) = (record.way(&self.here), record.wanted(&self.here));
         kept.keep(record).await?;
+        self.set_way(vm, way)?;
+        if diverted && !diverts(&wanted) {
+            self.come_home(vm, wanted.clone()).await?;
+        }
         self.set(vm, wanted).await?;
         measure(vm, kept.record().kind(&self.here));
         Ok(self.view(vm, kept.record()))
+    }
+
+    /// The VM is here again, and what is here for it stops to go into the tunnel: not before what went
+    /// there earlier has come out again, or it would be overtaken.
+    async fn come_home(&self, vm: &VmName, wanted: Option<VmWanted>) -> Result<(), VmError> {
+        self.inter_site.settled(vm).await;
+        let beside = wanted.map(|wanted| VmWanted {
+            away: Some(Away { diverts: false, stands_in: true }),
+            ..wanted
+        });
+        if let Some(beside) = beside {
+            self.set(vm, Some(beside)).await?;
+            self.inter_site.settled(vm).await;
+        }
+        Ok(())
+    }
+
+    fn set_way(&self, vm: &VmName, way: Option<Way>) -> Result<(), VmError> {
+        match self.inter_site.set_way(vm, way) {
+            // A VM may move without a hold, and then break its connections.
+            Err(PacketError::NoPackets) => Ok(()),
+            set => set.map_err(|source| VmError::NoPacketPath { vm: vm.clone(), source }),
+        }
     }
 
     async fn set(&self, vm: &VmName, wanted: Option<VmWanted>) -> Result<(), VmError> {
@@ -286,7 +402,7 @@ impl Vms {
             epoch: record.epoch(),
             peers: record.peers(&self.here),
             card,
-            packets: None,
+            packets: self.inter_site.way_counts(vm).map(packets),
         });
         Vm {
             vm: vm.clone(),
@@ -347,6 +463,19 @@ impl Vms {
 
     fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<VmName, Arc<Turn<Kept>>>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn packets(counts: WayCounts) -> WayPackets {
+    WayPackets {
+        held: counts.held,
+        held_bytes_now: counts.held_bytes_now,
+        released: counts.released,
+        sent: counts.sent,
+        received: counts.received,
+        dropped_overflow: counts.dropped_overflow,
+        dropped_refused: counts.dropped_refused,
+        dropped_other: counts.dropped_other,
     }
 }
 

@@ -95,10 +95,13 @@ impl Way {
                 return Ok(());
             }
             let (packets, conversations) = self.next_part();
+            let is_last =
+                packets == self.packets.len() && conversations == self.conversations.len();
             let head = LeftoversHead {
                 authority: authority.clone(),
                 part: self.part,
                 conversations: self.conversations[..conversations].to_vec(),
+                is_last,
             };
             let part = Leftovers { head, packets: self.packets[..packets].to_vec() };
             self.proxy.leftovers(vm, &part.encode()?).await?;

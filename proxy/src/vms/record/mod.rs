@@ -11,6 +11,7 @@
 
 mod fit;
 mod stands;
+pub(super) mod way;
 
 use std::net::IpAddr;
 

@@ -3,6 +3,7 @@
 use network::leg::{Away as KernelAway, Otherwise};
 use placement::{End, Owner};
 use proxy_api::{Neighbour, WayKind};
+use tunnel::protocol::packets::Stand;
 
 use super::*;
 
@@ -69,6 +70,42 @@ fn moved(at: &str) -> Record {
         _ => record.released(&here),
     };
     record.redirected(&here, &redirect(2, "b")).unwrap()
+}
+
+#[test]
+fn the_tunnels_way_follows_the_record() {
+    let (a, b) = (here("a"), here("b"));
+    let stand = |record: &Record, here: &Here| record.way(here).map(|way| way.stand);
+    let proxy = |site: &str| Identity {
+        site: site.parse().unwrap(),
+        role: Role::Proxy,
+        name: "p1".parse().unwrap(),
+    };
+    let leaving = Record::default().staged(&a, stage(2, "a", "b")).unwrap();
+    assert_eq!(stand(&leaving, &a), None, "nothing has changed yet");
+    let holding = leaving.diverted(&a, &authority(2)).unwrap();
+    assert_eq!(stand(&holding, &a), Some(Stand::Holding { to: proxy("b"), talks: vec![] }));
+    assert_eq!(holding.goes_to(&a), Some(proxy("b")));
+    assert_eq!(stand(&holding.released(&a), &a), None, "called off");
+
+    let staged = Record::default().staged(&b, stage(2, "a", "b")).unwrap();
+    let Some(Stand::Staged { from, away: None, talks }) = stand(&staged, &b) else { panic!() };
+    let [with_a] = &talks[..] else { panic!("{talks:?}") };
+    assert_eq!((&from, &with_a.peer), (&proxy("a"), &proxy("a")));
+    let known: Vec<String> = with_a.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(known, ["10.9.1.1", "10.9.21.1"], "the leg and the neighbour");
+    let here_now = Some(Stand::Here { talks });
+    assert_eq!(stand(&staged.released(&b), &b), here_now);
+    assert_eq!(stand(&moved("b"), &b), here_now);
+    assert_eq!(stand(&moved("a"), &a), Some(Stand::Away { to: proxy("b") }));
+
+    let back = moved("a").staged(&a, stage(3, "b", "a")).unwrap();
+    let Some(Stand::Staged { from, away, .. }) = stand(&back, &a) else { panic!() };
+    assert_eq!((from, away), (proxy("b"), Some(proxy("b"))));
+    let back = moved("b").staged(&b, stage(3, "b", "a")).unwrap();
+    let held = back.diverted(&b, &authority(3)).unwrap();
+    let Some(Stand::Holding { to, talks }) = stand(&held, &b) else { panic!() };
+    assert_eq!((to, talks.len()), (proxy("a"), 1), "what a sends meanwhile is for the vm too");
 }
 
 #[test]

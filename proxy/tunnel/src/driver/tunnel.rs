@@ -26,7 +26,7 @@ use super::plan::{Credentials, Reach, StartError, TunnelPlan};
 use super::report::{Reporter, Status, TunnelEvent};
 use crate::protocol::channel::Grant;
 use crate::protocol::grants::{Ask, GrantError, Grants, Wanted};
-use crate::protocol::packets::{Dropped, LeftInPort, Way, WayCounts};
+use crate::protocol::packets::{Dropped, LeftInPort, OwnSite, Way, WayCounts};
 use crate::protocol::permits::Permits;
 use crate::protocol::refusal::ResetReason;
 use crate::protocol::session::Side;
@@ -307,6 +307,26 @@ impl Tunnel {
     #[must_use]
     pub fn vms_at(&self, peer: &Identity) -> Vec<VmName> {
         self.inner.packets.as_ref().map(|packets| packets.vms_of(peer)).unwrap_or_default()
+    }
+
+    /// Nobody else may send in the name of these from now on.
+    pub fn own_site(&self, site: OwnSite) {
+        if let Some(packets) = &self.inner.packets {
+            packets.own_site(site);
+        }
+    }
+
+    /// Waits until nothing waits here any more for a VM that has come here, and the device has nothing
+    /// left to read: what comes from then on is not overtaken by what came before. The wait may
+    /// outlive the handle.
+    pub fn settled(&self, vm: &VmName) -> impl Future<Output = ()> + Send + use<> {
+        let (packets, vm) = (self.inner.packets.clone(), vm.clone());
+        async move {
+            if let Some(packets) = packets {
+                packets.flows(&vm).await;
+                packets.device_is_empty().await;
+            }
+        }
     }
 
     /// Waits until the device had nothing left to read; what it had has gone its way then. The wait

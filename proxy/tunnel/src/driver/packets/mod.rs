@@ -14,10 +14,12 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use placement::{Identity, SiteName, VmName};
 use tokio::net::UdpSocket;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::sleep;
 
 use self::leaving::Leaving;
 use self::link::Link;
@@ -31,6 +33,9 @@ use crate::protocol::packets::keys::{KeyId, Secret};
 use crate::protocol::packets::{
     Dropped, LeftInPort, OwnSite, PacketMessage, Stand, Way, WayCounts, WayError, Ways,
 };
+
+/// Between two looks at whether a VM that has come here has what was sent ahead.
+const FLOWS_LOOK: Duration = Duration::from_millis(1);
 
 /// The kernel beside the proxy's leg, as packets see it.
 pub trait PacketDevice: Send + Sync + 'static {
@@ -234,6 +239,19 @@ impl Packets {
         match self.links.get(link) {
             Some(link) => link.feed.notified().await,
             None => std::future::pending().await,
+        }
+    }
+
+    pub(super) fn own_site(&self, site: OwnSite) {
+        self.ways().own_site(site);
+    }
+
+    /// Waits until nothing waits any more for a VM that has come here: at most as long as leftovers
+    /// are waited for.
+    pub(super) async fn flows(&self, vm: &VmName) {
+        while !self.ways().flows(vm) {
+            sleep(FLOWS_LOOK).await;
+            self.tick();
         }
     }
 

@@ -70,6 +70,11 @@ impl Ways {
         }
     }
 
+    /// Nobody else may send in the name of these from now on.
+    pub fn own_site(&mut self, site: OwnSite) {
+        self.site = site;
+    }
+
     /// The way of a VM from now on, or that there is none. What was kept for it goes where it
     /// belongs: to the VM, if it runs here now; to nobody, if it was sent ahead for a move that is
     /// over. Said again, it changes nothing.
