@@ -105,8 +105,8 @@ pub struct FromAgent {
     pub told_at_ms: Option<u64>,
     /// Since when it watches, in seconds since 1970.
     pub since_s: Option<u64>,
-    /// With whom the VM has spoken.
-    pub spoken: BTreeSet<Spoken>,
+    /// With whom the VM has spoken, each once.
+    pub spoken: Vec<Spoken>,
     /// It has never left anything out.
     pub is_whole: bool,
 }
@@ -259,7 +259,7 @@ impl Collected {
                 said: Said::Told,
                 told_at_ms: None,
                 since_s: None,
-                spoken: BTreeSet::new(),
+                spoken: Vec::new(),
                 is_whole: true,
             });
             self.agents.len() - 1
@@ -305,14 +305,24 @@ impl FromAgent {
         (self.said, self.told_at_ms) = (Said::Told, Some(at_ms));
         self.since_s = watched.since_s.or(self.since_s);
         self.is_whole &= watched.is_whole;
-        for spoken in watched.spoken {
-            if self.spoken.len() < KEPT_MAX {
-                self.spoken.insert(spoken);
-            } else {
+        let mut all: BTreeMap<Spoken, Spoken> =
+            self.spoken.iter().map(|spoken| (timeless(spoken), *spoken)).collect();
+        for now in watched.spoken {
+            if all.len() >= KEPT_MAX && !all.contains_key(&timeless(&now)) {
                 self.is_whole = false;
+                continue;
             }
+            let known = all.entry(timeless(&now)).or_insert(now);
+            known.first_at_ms = known.first_at_ms.into_iter().chain(now.first_at_ms).min();
+            known.last_at_ms = known.last_at_ms.max(now.last_at_ms);
         }
+        self.spoken = all.into_values().collect();
     }
+}
+
+/// The conversation, whenever it was seen.
+pub(super) fn timeless(spoken: &Spoken) -> Spoken {
+    Spoken { first_at_ms: None, last_at_ms: None, ..*spoken }
 }
 
 #[cfg(test)]
@@ -398,21 +408,29 @@ pub(super) mod tests {
             address: ([127, 0, 0, 1], 1).into(),
             proxy: "p1".parse().unwrap(),
         };
-        let spoken = |port| Spoken {
+        let spoken = |port, at_ms| Spoken {
             by: orchestrator_api::agent::Transport::Tcp,
             vm: [10, 9, 2, 1].into(),
             vm_port: port,
             peer: [10, 9, 21, 1].into(),
             peer_port: 5432,
+            first_at_ms: Some(at_ms),
+            last_at_ms: Some(at_ms),
         };
-        let told = |port, is_whole| {
-            Heard::Told(Watched { since_s: Some(5), spoken: vec![spoken(port)], is_whole })
+        let told = |port, at_ms, is_whole| {
+            let spoken = vec![spoken(port, at_ms)];
+            Heard::Told(Watched { since_s: Some(5), spoken, is_whole })
         };
         let mut collected = Collected::default();
         let agent = collected.agent(VmEnd::Source, &end);
-        agent.hear(told(1, false), 1);
-        agent.hear(told(2, true), 2);
-        assert_eq!((agent.spoken.len(), agent.is_whole), (2, false));
+        agent.hear(told(1, 5_000, false), 1);
+        agent.hear(told(2, 6_000, true), 2);
+        agent.hear(told(2, 7_000, true), 3);
+        assert_eq!(
+            agent.spoken,
+            [spoken(1, 5_000), Spoken { last_at_ms: Some(7_000), ..spoken(2, 6_000) }]
+        );
+        assert!(!agent.is_whole);
         assert_eq!(collected.agents.len(), 1);
     }
 }

@@ -14,7 +14,7 @@ use placement::Epoch;
 use proxy_api::Protocol;
 use saga::Record;
 
-use super::collect::{Collected, FromProxy};
+use super::collect::{Collected, FromProxy, timeless};
 use super::figures::Figures;
 use super::story::Story;
 
@@ -129,20 +129,16 @@ fn ledger(story: &Story, collected: &Collected, sources: &mut [Source]) -> Ledge
     }
     let proxied = Proxied::of(collected);
     let at_source = collected.agents.iter().find(|agent| agent.end == VmEnd::Source);
-    let at_cutover = at_source.map(|agent| &agent.spoken);
+    let at_cutover: BTreeSet<Spoken> =
+        at_source.iter().flat_map(|agent| agent.spoken.iter().map(timeless)).collect();
     for agent in &collected.agents {
         // One that began at the target is none of the move's.
-        let spoken =
-            agent.spoken.iter().filter(|spoken| at_cutover.is_some_and(|all| all.contains(spoken)));
+        let spoken = agent.spoken.iter().filter(|spoken| at_cutover.contains(&timeless(spoken)));
         for spoken in spoken.filter(|spoken| !proxied.has(spoken)) {
-            let seen = SideFlowSeen {
-                tuple: tuple(spoken),
-                end: agent.end,
-                first_at_ms: None,
-                last_at_ms: None,
-            };
-            // Told without flows, whose rows come first.
-            let _ = fold.add(Event::SideFlow(seen));
+            let (first_at_ms, last_at_ms) = (spoken.first_at_ms, spoken.last_at_ms);
+            let (tuple, end) = (tuple(spoken), agent.end);
+            // Flows come first: of side flows those are left out that do not fit.
+            let _ = fold.add(Event::SideFlow(SideFlowSeen { tuple, end, first_at_ms, last_at_ms }));
         }
     }
     fold.ledger()
