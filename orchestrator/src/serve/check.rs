@@ -22,6 +22,9 @@ pub fn told(path: &Path, loaded: &Loaded) -> String {
         for proxy in &site.proxies {
             line(format!("site {}: proxy {} at {}", site.name, proxy.name, proxy.address));
         }
+        for server in &site.name_servers {
+            line(format!("site {}: name server {} at {}", site.name, server.name, server.address));
+        }
         for agent in &site.agents {
             let (part, proxy) = (&agent.part, &agent.proxy);
             let at = part.address;

@@ -1,5 +1,5 @@
-//! What the service is told: who it is, and which sites there are, with the agents and proxies at
-//! them. Written by an operator, then checked.
+//! What the service is told: who it is, and which sites there are, with the agents, proxies and name
+//! servers at them. Written by an operator, then checked.
 //!
 //! ```toml
 //! site = "hq"
@@ -27,6 +27,10 @@
 //! name = "hv1"
 //! address = "198.51.100.3:7402"
 //! proxy = "p1"                      # whose leg stands on its networks; where there are several
+//!
+//! [[sites.name_server]]             # where names follow VMs
+//! name = "ns1"
+//! address = "198.51.100.4:7404"
 //! ```
 
 use std::net::SocketAddr;
@@ -44,7 +48,7 @@ use toml::Spanned;
 
 /// Most sites.
 pub const SITES_MAX: usize = 64;
-/// Most agents, and most proxies, of one site.
+/// Most agents, most proxies, and most name servers of one site.
 pub const PARTS_MAX: usize = 256;
 
 #[derive(Debug, Deserialize)]
@@ -66,14 +70,16 @@ struct Written {
 struct WrittenSite {
     name: Spanned<String>,
     #[serde(default)]
-    proxy: Vec<WrittenProxy>,
+    proxy: Vec<WrittenPart>,
     #[serde(default)]
     agent: Vec<WrittenAgent>,
+    #[serde(default)]
+    name_server: Vec<WrittenPart>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenProxy {
+struct WrittenPart {
     name: Spanned<String>,
     address: Spanned<String>,
 }
@@ -114,6 +120,8 @@ pub struct SiteConfig {
     pub proxies: Vec<PartConfig>,
     /// Its hypervisors' hosts.
     pub agents: Vec<AgentConfig>,
+    /// Its name servers.
+    pub name_servers: Vec<PartConfig>,
 }
 
 /// Something that is called by its name at an address.
@@ -233,23 +241,28 @@ fn check_sites(
 
 fn check_site(written: &WrittenSite, problems: &mut Problems<'_>) -> Result<SiteConfig, Told> {
     let name = problems.parse("sites.name", &written.name);
-    if written.proxy.len() > PARTS_MAX || written.agent.len() > PARTS_MAX {
-        let message = format!("has more than {PARTS_MAX} proxies or agents; leave some out");
+    let lengths = [written.proxy.len(), written.agent.len(), written.name_server.len()];
+    if lengths.iter().any(|length| *length > PARTS_MAX) {
+        let message = format!("has more than {PARTS_MAX} parts of one kind; leave some out");
         return Err(problems.at(written.name.span(), "sites.name", message));
     }
-    let mut proxies: Vec<PartConfig> = Vec::new();
+    let proxies = parts("sites.proxy", &written.proxy, problems);
+    let name_servers = parts("sites.name_server", &written.name_server, problems);
+    let agents = check_agents(&written.agent, proxies.as_deref().unwrap_or(&[]), problems);
+    Ok(SiteConfig { name: name?, proxies: proxies?, agents: agents?, name_servers: name_servers? })
+}
+
+fn check_agents(
+    written: &[WrittenAgent],
+    proxies: &[PartConfig],
+    problems: &mut Problems<'_>,
+) -> Result<Vec<AgentConfig>, Told> {
     let mut told = None;
-    for proxy in &written.proxy {
-        match part("sites.proxy", &proxy.name, &proxy.address, &proxies, problems) {
-            Ok(checked) => proxies.push(checked),
-            Err(problem) => told = Some(problem),
-        }
-    }
     let mut parts: Vec<PartConfig> = Vec::new();
     let mut agents: Vec<AgentConfig> = Vec::new();
-    for agent in &written.agent {
+    for agent in written {
         let checked = part("sites.agent", &agent.name, &agent.address, &parts, problems);
-        match (checked, leg(agent, &proxies, problems)) {
+        match (checked, leg(agent, proxies, problems)) {
             (Ok(part), Ok(proxy)) => {
                 parts.push(part.clone());
                 agents.push(AgentConfig { part, proxy });
@@ -257,10 +270,23 @@ fn check_site(written: &WrittenSite, problems: &mut Problems<'_>) -> Result<Site
             (Err(problem), _) | (_, Err(problem)) => told = Some(problem),
         }
     }
-    match told {
-        Some(told) => Err(told),
-        None => Ok(SiteConfig { name: name?, proxies, agents }),
+    told.map_or(Ok(agents), Err)
+}
+
+fn parts(
+    field: &str,
+    written: &[WrittenPart],
+    problems: &mut Problems<'_>,
+) -> Result<Vec<PartConfig>, Told> {
+    let mut parts: Vec<PartConfig> = Vec::new();
+    let mut told = None;
+    for one in written {
+        match part(field, &one.name, &one.address, &parts, problems) {
+            Ok(checked) => parts.push(checked),
+            Err(problem) => told = Some(problem),
+        }
     }
+    told.map_or(Ok(parts), Err)
 }
 
 fn part(
@@ -345,6 +371,16 @@ address = "192.0.2.2:7402"
         assert_eq!((end.site.as_str(), end.agent.as_str(), end.proxy.as_str()), ("a", "hv1", "p1"));
         assert_eq!(config.proxy(&end.site, &end.proxy), Some("192.0.2.1:7401".parse().unwrap()));
         assert_eq!(config.gates, None);
+        assert!(config.sites[0].name_servers.is_empty());
+    }
+
+    #[test]
+    fn a_sites_name_servers_are_called_at_their_addresses() {
+        let server = "[[sites.name_server]]\nname = \"ns1\"\naddress = \"192.0.2.3:7404\"\n";
+        let config = checked(&format!("{SOUND}{server}")).unwrap();
+        let [server] = &config.sites[0].name_servers[..] else { panic!("{config:?}") };
+        assert_eq!(server.name.as_str(), "ns1");
+        assert_eq!(server.address, "192.0.2.3:7404".parse().unwrap());
     }
 
     #[test]
@@ -364,6 +400,10 @@ address = "192.0.2.2:7402"
             (
                 format!("{SOUND}[[sites]]\nname = \"a\"\n"),
                 "serve.toml:20:8: 'sites.name': stands twice",
+            ),
+            (
+                format!("{SOUND}[[sites.name_server]]\nname = \"ns1\"\naddress = \"ns1\"\n"),
+                "serve.toml:21:11: 'sites.name_server.address'",
             ),
             (
                 format!("{SOUND}[gates]\nfolder = \"\"\n"),
