@@ -12,6 +12,9 @@ use placement::{Identity, PartName, Role, SiteName};
 
 const EXAMPLES: &str = "\
 Examples:
+  causeway init causeway.toml --out causeway
+      From one description of sites and services: every configuration, every certificate.
+
   causeway pki init --out pki
       Make a CA. Its key is pki/private/ca.key; keep that folder off every site.
 
@@ -178,6 +181,52 @@ is restarted.
 Exit codes: 0 done; 4 with --strict, where a flow broke or is not accounted for, or a proxy could
 not be asked; 2 what was asked for cannot be; 1 all else.";
 
+const INIT: &str = "\
+The folder then holds the CA (authority/, which stays off every host) and one folder for each daemon
+and operator (sites/SITE/ROLE-NAME/) with its configuration, its own key, its certificate and the
+CA's; copy each to its host. It is there whole or not at all, and nothing is overwritten.
+
+A description; examples/two-sites and examples/three-sites have whole ones:
+
+  [serve]
+  site = \"hq\"
+  name = \"serve\"
+  address = \"192.0.2.10:7400\"
+  operators = [\"ada\"]
+
+  [[site]]                          # each site, any number
+  name = \"a\"
+
+  [[site.proxy]]
+  name = \"p1\"
+  control = \"192.0.2.20:7401\"
+  tunnel = \"198.51.100.20:7403\"   # where other sites' proxies reach it
+  network = \"app\"
+  leg = \"eth1\"                    # an interface of its own on that network
+  gateway = [\"10.0.0.1\"]
+
+  [[site.host]]                     # a hypervisor host
+  name = \"hv1\"
+  address = \"192.0.2.20:7402\"
+  bridge = \"br0\"
+
+  [[site.name_server]]
+  name = \"ns1\"
+  control = \"192.0.2.20:7404\"
+  host = \"ns-a.example.net\"
+  dns = [\"198.51.100.20:53\"]
+
+  [[zone]]
+  name = \"example.net\"
+  contact = \"hostmaster@example.net\"
+
+  # [[image]], [[vm]], [[service]] with [[service.at]], [[steered]]: as in the examples
+
+Of each pair of proxies exactly one dials the other: the later by site and name, or the only one
+that has no 'tunnel'.
+
+Exit codes: 0 done; 2 the description is wrong or the folder holds something; 1 all else.";
+
 /// Moves running virtual machines between sites while their users stay connected.
 #[derive(Debug, Parser)]
 #[command(name = "causeway", version, after_help = EXAMPLES)]
@@ -207,6 +256,9 @@ pub(crate) enum Command {
     /// Drive moves: the service behind these commands.
     #[command(subcommand, after_help = SERVE)]
     Serve(Serve),
+    /// Make all configurations and certificates from one description of sites and services.
+    #[command(after_help = INIT)]
+    Init(Installation),
     /// Make the certificates that all parts know each other by.
     #[command(subcommand)]
     Pki(Pki),
@@ -261,6 +313,22 @@ pub(crate) enum Pki {
         the old ones, and send the daemon SIGHUP."
     )]
     Issue(Issue),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Installation {
+    /// The description, as TOML.
+    #[arg(value_name = "DESCRIPTION")]
+    pub(crate) description: PathBuf,
+    /// The folder to make; it must not exist, or be empty.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
+    /// How long the certificates are valid.
+    #[arg(long, default_value_t = LEAF_DAYS, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) days: u32,
+    /// Say what was written as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@
 //! parts know each other by; `causeway agent` is the crate `agent`.
 
 pub mod cli;
+pub mod init;
 pub mod migration;
 pub mod pki;
 mod random;

@@ -8,13 +8,15 @@ use std::time::SystemTime;
 
 use daemon::program::{self, Failure, RunArguments};
 use orchestrator::cli::{commands, report};
+use orchestrator::init::{self, InitError};
 use orchestrator::pki::{self, PkiError};
 use orchestrator::serve;
 
-use arguments::{Agent, Arguments, Command, Pki, Serve, Vm};
+use arguments::{Agent, Arguments, Command, Installation, Pki, Serve, Vm};
 
 fn main() -> ExitCode {
     program::program(|arguments: Arguments| match arguments.command {
+        Command::Init(asked) => install(&asked),
         Command::Pki(command) => pki(command).map_err(pki_failure),
         Command::Agent(Agent::Run(arguments)) => run_agent(&arguments),
         Command::Agent(Agent::Check { config }) => {
@@ -52,6 +54,21 @@ fn run_service(arguments: &RunArguments) -> Result<(), Failure> {
 fn ask(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(Failure::failed)?.block_on(command)
+}
+
+fn install(asked: &Installation) -> Result<(), Failure> {
+    let made = init::init(&asked.description, &asked.out, asked.days, SystemTime::now());
+    let made = made.map_err(|error| match error {
+        InitError::Pki(error) => pki_failure(error),
+        InitError::System { .. } | InitError::Unfit { .. } | InitError::Text(_) => {
+            Failure::failed(error)
+        }
+        InitError::Description(_) | InitError::Exists { .. } => Failure::wrong(error),
+    })?;
+    let told = if asked.json { format!("{}\n", made.as_json()) } else { made.to_string() };
+    // The files are there, whoever hears of them.
+    let _ = io::stdout().write_all(told.as_bytes());
+    Ok(())
 }
 
 fn pki_failure(error: PkiError) -> Failure {

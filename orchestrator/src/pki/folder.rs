@@ -10,43 +10,58 @@ use tempfile::TempDir;
 use super::PkiError;
 
 /// Certificates are for everybody, keys for their owner.
-pub(super) const PUBLIC: u32 = 0o644;
+pub(crate) const PUBLIC: u32 = 0o644;
 pub(super) const SECRET: u32 = 0o600;
-const FOLDER: u32 = 0o700;
+pub(crate) const FOLDER: u32 = 0o700;
 
 /// One file of a folder to come.
-pub(super) struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     /// Its path in the folder; at most one folder deep.
-    pub(super) path: &'a str,
-    pub(super) mode: u32,
-    pub(super) content: String,
+    pub(crate) path: &'a str,
+    pub(crate) mode: u32,
+    pub(crate) content: String,
 }
 
 /// Makes the folder `path` (0700) with these files in it, all on disk; gives their paths.
-///
-/// They are written to a folder beside, which then takes the name. So it is there whole, and what
-/// was under that name already makes the renaming fail, unless it was an empty folder.
 pub(super) fn create(path: &Path, entries: &[Entry<'_>]) -> Result<Vec<PathBuf>, PkiError> {
-    let outer = match path.parent() {
-        Some(outer) if !outer.as_os_str().is_empty() => outer,
-        _ => Path::new("."),
-    };
-    if !outer.is_dir() {
-        return Err(PkiError::Nowhere { path: path.to_owned(), outer: outer.to_owned() });
-    }
-    let system = |action| move |source| PkiError::System { path: path.to_owned(), action, source };
-    let made = tempfile::Builder::new()
-        .prefix(".causeway-pki-")
-        .permissions(Permissions::from_mode(FOLDER))
-        .tempdir_in(outer)
-        .map_err(system("made"))?;
-    fill(made.path(), entries).map_err(system("filled"))?;
-    take_name(made, path)?;
-    File::open(outer).and_then(|outer| outer.sync_all()).map_err(system("synced"))?;
+    let made = begin(path)?;
+    let system = |source| PkiError::System { path: path.to_owned(), action: "filled", source };
+    fill(made.path(), entries).map_err(system)?;
+    finish(made, path)?;
     Ok(entries.iter().map(|entry| path.join(entry.path)).collect())
 }
 
-fn fill(folder: &Path, entries: &[Entry<'_>]) -> io::Result<()> {
+/// Makes a folder (0700) beside `path`, to be filled and then handed to [`finish`].
+pub(crate) fn begin(path: &Path) -> Result<TempDir, PkiError> {
+    let outer = outer(path);
+    if !outer.is_dir() {
+        return Err(PkiError::Nowhere { path: path.to_owned(), outer: outer.to_owned() });
+    }
+    let system = |source| PkiError::System { path: path.to_owned(), action: "made", source };
+    tempfile::Builder::new()
+        .prefix(".causeway-new-")
+        .permissions(Permissions::from_mode(FOLDER))
+        .tempdir_in(outer)
+        .map_err(system)
+}
+
+/// Gives a folder that is whole its name: so it is there whole, and what was under that name already
+/// makes the renaming fail, unless it was an empty folder.
+pub(crate) fn finish(made: TempDir, path: &Path) -> Result<(), PkiError> {
+    take_name(made, path)?;
+    let system = |source| PkiError::System { path: path.to_owned(), action: "synced", source };
+    File::open(outer(path)).and_then(|outer| outer.sync_all()).map_err(system)
+}
+
+fn outer(path: &Path) -> &Path {
+    match path.parent() {
+        Some(outer) if !outer.as_os_str().is_empty() => outer,
+        _ => Path::new("."),
+    }
+}
+
+/// Writes files into a folder, all of them to disk.
+pub(crate) fn fill(folder: &Path, entries: &[Entry<'_>]) -> io::Result<()> {
     for entry in entries {
         let path = folder.join(entry.path);
         let inner = path.parent().unwrap_or(folder);

@@ -12,7 +12,7 @@
 //! further CA.
 
 mod authority;
-mod folder;
+pub(crate) mod folder;
 mod leaf;
 mod validity;
 
