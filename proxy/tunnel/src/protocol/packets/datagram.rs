@@ -191,13 +191,14 @@ impl Joiner {
         bytes: &[u8],
         now: Moment,
     ) -> Option<BytesMut> {
-        while self.waiting.front().is_some_and(|part| part.until < now)
-            || self.waiting.len() >= PARTS_WAITING_MAX
-        {
-            self.waiting.pop_front();
-            self.lost += 1;
+        while self.waiting.front().is_some_and(|part| part.until < now) {
+            self.lose_oldest();
         }
         let Some(at) = self.waiting.iter().position(|part| part.packet == packet) else {
+            // Only a part that must wait needs a place.
+            if self.waiting.len() >= PARTS_WAITING_MAX {
+                self.lose_oldest();
+            }
             let (bytes, until) = (Bytes::copy_from_slice(bytes), now.after_ms(PART_MS_MAX));
             self.waiting.push_back(Part { packet, is_first, bytes, until });
             return None;
@@ -211,6 +212,11 @@ impl Joiner {
         whole.put_slice(first);
         whole.put_slice(second);
         Some(whole)
+    }
+
+    fn lose_oldest(&mut self) {
+        self.waiting.pop_front();
+        self.lost += 1;
     }
 
     /// Packets of which one part alone came.
@@ -384,7 +390,73 @@ mod tests {
         assert!(joiner.waiting.len() <= PARTS_WAITING_MAX);
     }
 
+    #[test]
+    fn a_part_that_completes_a_packet_costs_no_other_its_place() {
+        let waiting = u32::try_from(PARTS_WAITING_MAX).unwrap();
+        let mut joiner = Joiner::default();
+        for packet in 0..waiting {
+            assert_eq!(joiner.take(packet, true, b"first", NOW), None);
+        }
+        assert_eq!(joiner.take(0, true, b"first", NOW), None, "the same again");
+        for packet in 0..waiting {
+            let whole = joiner.take(packet, false, b"second", NOW);
+            assert_eq!(whole.as_deref(), Some(&b"firstsecond"[..]), "packet {packet}");
+        }
+        assert_eq!(joiner.lost(), 0);
+    }
+
+    /// As the other end would make it, were it to break the protocol.
+    fn sealed_as_is(sealing: &mut Sealing, body: &[u8]) -> Vec<u8> {
+        let number = sealing.number().unwrap();
+        let mut head = vec![VERSION];
+        head.extend(sealing.id().0.to_be_bytes());
+        head.extend(number.to_be_bytes());
+        let mut body = body.to_vec();
+        let tag = sealing.seal(number, &head, &mut body);
+        [head, body, tag.to_vec()].concat()
+    }
+
+    #[test]
+    fn an_authentic_body_that_is_none_is_dropped() {
+        let mut sealing = Sealing::new(&secret(1), Side::Caller);
+        let mut openers = openers(1);
+        let bodies: [&[u8]; 7] =
+            [&[], &[PROBE, 0], &[ANSWER, 0], &[FIRST], &[FIRST, 0, 0, 0], &[SECOND, 0, 0], &[9]];
+        for body in bodies {
+            let mut datagram = sealed_as_is(&mut sealing, body);
+            assert_eq!(openers.read(&mut datagram, NOW), Err(Unopened::Malformed), "{body:?}");
+        }
+        let mut part = sealed_as_is(&mut sealing, &[SECOND, 0, 0, 0, 7]);
+        let empty = Body::Second { packet: 7, bytes: &[] };
+        assert_eq!(openers.read(&mut part, NOW), Ok(empty));
+    }
+
     proptest! {
+        #[test]
+        fn a_datagram_of_any_other_bytes_is_dropped(
+            at in 0_usize..200,
+            change in 1_u8..,
+            cut in 0_usize..200,
+        ) {
+            let mut sealing = Sealing::new(&secret(1), Side::Caller);
+            let mut datagram = sealed(&mut sealing, Body::First { packet: 7, bytes: &[3; 100] });
+            let length = datagram.len();
+            let mut short = datagram.clone();
+            short.truncate(cut % length);
+            datagram[at % length] ^= change;
+            let mut openers = openers(1);
+            prop_assert!(openers.read(&mut short, NOW).is_err());
+            prop_assert!(openers.read(&mut datagram, NOW).is_err());
+        }
+
+        #[test]
+        fn no_authentic_body_is_too_strange(body in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let mut sealing = Sealing::new(&secret(1), Side::Caller);
+            let mut datagram = sealed_as_is(&mut sealing, &body);
+            let read = openers(1).read(&mut datagram, NOW).map(|_| ());
+            prop_assert!(matches!(read, Ok(()) | Err(Unopened::Malformed)));
+        }
+
         #[test]
         fn each_number_is_new_once(numbers in proptest::collection::vec(0_u64..3_000, 1..400)) {
             let mut replays = Replays::default();
