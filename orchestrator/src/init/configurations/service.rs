@@ -25,6 +25,8 @@ struct SiteText<'d> {
     proxy: Vec<Called<'d>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     agent: Vec<Called<'d>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    name_server: Vec<Called<'d>>,
 }
 
 /// A part that the service calls.
@@ -67,10 +69,12 @@ fn site_text(site: &Site) -> SiteText<'_> {
     let called = |(name, address, proxy)| Called { name, address, proxy };
     let proxies = site.proxies.iter().map(|proxy| (&proxy.name, proxy.control, None));
     let agents = site.hosts.iter().map(|host| (&host.name, host.address, Some(&host.proxy)));
+    let servers = site.name_servers.iter().map(|server| (&server.name, server.control, None));
     SiteText {
         name: &site.name,
         proxy: proxies.map(called).collect(),
         agent: agents.map(called).collect(),
+        name_server: servers.map(called).collect(),
     }
 }
 
