@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use daemon::state::StateError;
 use ledger::report::ReportError;
-use orchestrator_api::operator::{MoveId, MoveView, REPORT_PART_BYTES_MAX, ReportPart};
+use orchestrator_api::operator::{MoveId, MoveView, REPORT_PART_BYTES_MAX, ReportPart, StepDoes};
 use saga::SagaName;
 use saga::journal::JournalError;
 use tokio::sync::Mutex as Turn;
@@ -38,6 +38,9 @@ const STALLS_AFTER: Duration = Duration::from_secs(3);
 const GLANCE_MAX: Duration = Duration::from_millis(500);
 /// Reports whose later parts can be asked for.
 const MADE_MAX: usize = 4;
+/// In this step it is asked whom the VM speaks with: later its port at the source may be gone, and while
+/// it stands still nobody is to be asked who has to do with its move.
+const MEMORY: &str = "memory";
 /// From this step on flows wait, and how long is sampled.
 const HOLD: &str = "hold";
 
@@ -141,11 +144,17 @@ impl Shared {
         let mut kept_at = Instant::now();
         let mut ended_at = None;
         let mut owed_after = Instant::now();
+        let mut watched = None;
         loop {
             looks.tick().await;
             let view = entry.view();
             if view.state.has_ended() {
                 ended_at = ended_at.or_else(|| Some(Instant::now()));
+            }
+            let last = view.steps.last().filter(|step| step.does == StepDoes::UnderWay);
+            if last.is_some_and(|step| step.step == MEMORY) && watched != view.epoch {
+                watched = view.epoch;
+                self.collected(&id, &entry).await;
             }
             let is_near = view.steps.iter().any(|step| step.step == HOLD);
             if is_near && Instant::now() >= owed_after && self.sample_stalls(&view, &entry).await {
@@ -160,9 +169,13 @@ impl Shared {
                 break;
             }
         }
-        if let Err(error) = self.collect_for(&id, &entry).await {
+        self.collected(&id, &entry).await;
+    }
+
+    async fn collected(&self, id: &MoveId, entry: &Entry) {
+        if let Err(error) = self.collect_for(id, entry).await {
             let why = daemon::with_causes(&error);
-            tracing::warn!(%id, why, "nothing was collected at a move's end; a report asks again");
+            tracing::warn!(%id, why, "nothing was collected of a move; a report asks again");
         }
     }
 

@@ -66,6 +66,8 @@ fn a_vm_goes_there_and_back_as_it_is_told_and_its_records_are_whole() {
     nothing_left(b, &untouched, false);
 
     let mut users = Users::start(&world, a);
+    // A neighbour's connection, which no proxy carries.
+    synced_records(a);
     service.close_gate("web.release.done");
     service.says(&["move", "web", "--to", "b", "--no-wait"], 0);
     service.waits_at("web.1", "web.release.done");

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use guest::clients::Clients;
 use guest::flows::plan::{FlowSpec, Mode, Plan, SessionSpec};
-use guest::settings::PORT;
+use guest::settings::{CONTROL_PORT, PORT};
 use lab::sandbox::{Launch, Process};
 use lab::world::{Site, World};
 use ledger::report::{Party, Report, Said};
@@ -97,8 +97,20 @@ pub(crate) fn ledger_agrees(service: &Service, id: &str, at: &Crew<'_>, users: &
     assert_eq!(joined.both.len(), FLOWS + SESSIONS);
     same_as_the_proxy_tells(&report, &at.proxy.flows());
 
+    side_flows_are_there(&report);
     let code = if report.is_clean() { 0 } else { NOT_CLEAN };
     service.says(&["report", id, "--strict"], code);
+}
+
+/// The neighbour's connection is told, with when it last passed at the source; and none of those that
+/// a proxy carries is.
+fn side_flows_are_there(report: &Report) {
+    let rows = &report.ledger.side_flows;
+    let of_neighbour = rows.iter().find(|row| row.tuple.vm.port() == CONTROL_PORT);
+    let row = of_neighbour.unwrap_or_else(|| panic!("no neighbour's in {rows:#?}"));
+    assert!(row.at_source && row.last_at_source_ms.is_some(), "{row:?}");
+    let sources: BTreeSet<_> = report.ledger.flows.iter().filter_map(|row| row.source).collect();
+    assert!(rows.iter().all(|row| !sources.contains(&row.tuple.peer)), "{rows:#?}");
 }
 
 /// Each row is a flow of the proxy's, as it stands there; flows may end meanwhile.
