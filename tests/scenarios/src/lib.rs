@@ -3,9 +3,10 @@
 //!
 //! Here is what the scenarios share: [`house`] is a folder with a CA, bundles and a
 //! configuration, [`running`] a proxy that runs in it, [`strangers`] come with papers that are not
-//! in order. [`site`] is a proxy at a site of the lab, between clients and
+//! in order. [`flows`] are checked flows between machines of the lab; [`site`] is a proxy at a site of it, between clients and
 //! backends.
 
+pub mod flows;
 pub mod house;
 pub mod running;
 pub mod site;

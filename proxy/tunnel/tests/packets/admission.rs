@@ -6,7 +6,7 @@ use tunnel::protocol::packets::message::{PacketMessage, Told};
 use tunnel::protocol::packets::{Dropped, Stand};
 
 use crate::packet::{TCP, UDP, ip, packet};
-use crate::world::{World, leg, proxy, talks, vm, vm_ip};
+use crate::world::{DELAY_MS, World, leg, proxy, talks, vm, vm_ip};
 
 const VIP_B: (u8, u8) = (100, 1);
 
@@ -107,6 +107,30 @@ fn before_a_hold_nothing_comes_in_a_vms_name() {
     world.set(0, 2, Some(Stand::Holding { to: proxy(1), talks: vec![] }));
     world.datagram(1, 0, &packet(TCP, vm_ip(), leg(0), 1, 1));
     assert_eq!(world.answered[0].len(), 1);
+}
+
+#[test]
+fn what_a_vm_sends_before_its_release_here_goes_its_way() {
+    let mut world = World::new(2, 1);
+    world.set(0, 2, Some(Stand::Holding { to: proxy(1), talks: vec![] }));
+    world.set(1, 2, Some(Stand::Staged { from: proxy(0), away: None, talks: talks(&[0]) }));
+    world.kernel_sends(1, &packet(TCP, vm_ip(), leg(0), 1, 1));
+    world.pass_ms(DELAY_MS);
+    assert_eq!(world.answered[0].len(), 1);
+}
+
+#[test]
+fn what_a_vm_sent_before_it_came_here_is_taken_for_a_while() {
+    let mut world = World::new(2, 1);
+    world.set(0, 2, Some(Stand::Away { to: proxy(1) }));
+    let away = Some(proxy(1));
+    world.set(0, 3, Some(Stand::Staged { from: proxy(1), away, talks: talks(&[1]) }));
+    world.set(0, 3, Some(Stand::Here { talks: talks(&[1]) }));
+    world.datagram(1, 0, &packet(TCP, vm_ip(), leg(0), 1, 1));
+    assert_eq!(world.answered[0].len(), 1);
+    world.pass_ms(5_001);
+    world.datagram(1, 0, &packet(TCP, vm_ip(), leg(0), 2, 1));
+    assert_eq!((world.answered[0].len(), dropped(&world, 0, Dropped::NotItsPeer)), (1, 1));
 }
 
 #[test]

@@ -2,7 +2,6 @@
 //! with a VM that is a network namespace: seconds a case.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
-mod flows;
 mod hand;
 mod leg;
 mod moves;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use lab::snapshot::Snapshot;
 use lab::world::Gateway;
 
-use crate::flows::{Flows, Server};
 use crate::rig::{A, B, Ends, Rig, guest};
+use scenarios::flows::{Flows, Server};
 
 /// Of one session. When a detour ends, what it still carries may be overtaken by what goes straight:
 /// on a busy machine a processor stands still for milliseconds.

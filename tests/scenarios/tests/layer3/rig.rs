@@ -14,9 +14,9 @@ use network::port::{Announced, Seen, announce};
 use network::{Guest, Mac, OpenTap, Port, PortWanted, TapQueue, VmTag};
 use tempfile::TempDir;
 
-use crate::flows::{Flows, Server};
 use crate::hand::Hand;
 use crate::relay::{DELAY, Lane};
+use scenarios::flows::{Flows, Server};
 
 const BRIDGE: &str = "br0";
 /// How long the stop waits for the port's queue to be empty.

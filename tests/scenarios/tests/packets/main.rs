@@ -4,4 +4,6 @@
 
 mod calls;
 mod leg;
+mod moves;
 mod proxies;
+mod rig;

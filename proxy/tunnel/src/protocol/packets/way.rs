@@ -354,9 +354,12 @@ impl Own {
         }
     }
 
-    /// What the VM, which is here, has for other places.
+    /// What the VM, which is here, has for other places. It runs a moment before its release here.
     pub(super) fn of_vm_from_device(&mut self, packet: &[u8], inner: &Inner, post: &mut Post<'_>) {
-        let Some(Stand::Here { talks } | Stand::Holding { talks, .. }) = self.stand() else {
+        let Some(
+            Stand::Here { talks } | Stand::Holding { talks, .. } | Stand::Staged { talks, .. },
+        ) = self.stand()
+        else {
             return post.drop(&mut self.counts, Dropped::NoWay, 1);
         };
         let named = talks.iter().find(|place| place.addresses.contains(&inner.destination));
@@ -415,13 +418,11 @@ impl Own {
         let may = match self.stand() {
             Some(Stand::Away { to } | Stand::Holding { to, .. }) => to == peer,
             Some(Stand::Staged { away, .. }) => away.as_ref() == Some(peer),
-            // What it sent before it came back may still be under way.
-            Some(Stand::Here { .. }) => match &self.relayed {
-                Some((talks, until)) => {
-                    now <= *until && talks.iter().any(|place| place.peer == *peer)
-                }
-                None => false,
-            },
+            // What it sent before it came here may still be under way.
+            Some(Stand::Here { .. }) => {
+                let came = self.came.as_ref();
+                came.is_some_and(|(from, until, _)| from == peer && now <= *until)
+            }
             None => false,
         };
         if may && is_of_vm(inner, &self.addresses) {

@@ -16,12 +16,12 @@ const PORT: u16 = 7000;
 const SOON: Duration = Duration::from_secs(30);
 
 /// A server on a machine; it ends with the value.
-pub(crate) struct Server {
+pub struct Server {
     _child: Program,
 }
 
 /// Clients on a machine; they end with the value.
-pub(crate) struct Flows {
+pub struct Flows {
     what: &'static str,
     clients: Clients<ChildStdin, ChildStdout>,
     child: Program,
@@ -43,7 +43,11 @@ fn start(args: &[&str]) -> Child {
 }
 
 impl Server {
-    pub(crate) fn on(host: &Host) -> Server {
+    /// Serves there by every address.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn on(host: &Host) -> Server {
         let mut child = host.inside(|| start(&["serve"])).unwrap();
         let mut ready = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
@@ -54,7 +58,7 @@ impl Server {
 
 impl Flows {
     /// Of every kind, to these addresses, from the calling thread's network.
-    pub(crate) fn start(what: &'static str, to: &[IpAddr]) -> Flows {
+    pub fn start(what: &'static str, to: &[IpAddr]) -> Flows {
         Flows::open(what, to, &[], 8)
     }
 
@@ -84,22 +88,21 @@ impl Flows {
         flows
     }
 
-    pub(crate) fn on(host: &Host, what: &'static str, to: &[IpAddr]) -> Flows {
+    /// Of every kind, from a machine to these addresses.
+    ///
+    /// # Panics
+    /// They do not come about.
+    pub fn on(host: &Host, what: &'static str, to: &[IpAddr]) -> Flows {
         host.inside(|| Flows::start(what, to)).unwrap()
     }
 
     /// TCP alone.
-    pub(crate) fn tcp_on(host: &Host, what: &'static str, to: &[IpAddr]) -> Flows {
+    pub fn tcp_on(host: &Host, what: &'static str, to: &[IpAddr]) -> Flows {
         Flows::tcp_on_from(host, what, to, &[])
     }
 
     /// TCP alone, from these addresses of the host's.
-    pub(crate) fn tcp_on_from(
-        host: &Host,
-        what: &'static str,
-        to: &[IpAddr],
-        from: &[IpAddr],
-    ) -> Flows {
+    pub fn tcp_on_from(host: &Host, what: &'static str, to: &[IpAddr], from: &[IpAddr]) -> Flows {
         host.inside(|| Flows::open(what, to, from, 0)).unwrap()
     }
 
@@ -115,9 +118,9 @@ impl Flows {
     }
 
     /// Waits until every flow that speaks and every session was answered again from now on.
-    pub(crate) fn answered_again(&mut self) {
+    pub fn answered_again(&mut self) {
         let before = self.assert_alive();
-        scenarios::site::eventually(|| {
+        crate::site::eventually(|| {
             let now = self.assert_alive();
             let silent: Vec<String> = now
                 .flows
@@ -136,7 +139,7 @@ impl Flows {
 
     /// Ends all in order: nothing was lost or doubled, and nobody broke; of a session's datagrams at
     /// most so many came out of order. Says the longest stall.
-    pub(crate) fn finish(self, reordered_max: u64) -> Duration {
+    pub fn finish(self, reordered_max: u64) -> Duration {
         let Flows { what, clients, child: _child } = self;
         let report = clients.stop(SOON).unwrap();
         let broken: Vec<&FlowRecord> = report

@@ -1,0 +1,362 @@
+//! Two sites with their real proxies and the tunnel between them, a VM in a namespace, and the order
+//! of a move: what orchestrator and agents do, step by step, the rules at the VM's port set by the
+//! agent's own code.
+
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use daemon::identity::Credentials;
+use lab::vm::namespace::{CardEnd, NamespaceVm};
+use lab::world::{Gateway, Site, World, WorldPlan, addresses};
+use network::port::Seen;
+use network::{Guest, Mac, OpenTap, Port, PortWanted, TapQueue};
+use proxy_api::{
+    AtPort, Card, Claim, Conversation, Elsewhere, Leftovers, LeftoversHead, Neighbour, OfMove,
+    Place, Protocol, Redirect, Stage, Tunnel, VmWay, WayPackets,
+};
+use scenarios::flows::Server;
+use scenarios::site::eventually;
+
+use crate::calls::{authority, pair, place, vm};
+use crate::proxies::{PORT, Papers, Proxy};
+
+const BRIDGE: &str = "br0";
+/// How long the stop waits for the port's queue to be empty.
+const EMPTY_MAX: Duration = Duration::from_millis(10);
+/// One way of the WAN.
+pub(crate) const DELAY: Duration = Duration::from_millis(10);
+
+pub(crate) const A: usize = 0;
+pub(crate) const B: usize = 1;
+
+pub(crate) fn guest() -> Guest {
+    let vm = addresses::vm(1);
+    Guest { mac: Mac(vm.mac.0), addresses: vm.ip.each().to_vec() }
+}
+
+struct Tap {
+    name: String,
+    end: CardEnd,
+    queue: TapQueue,
+}
+
+/// What one site has.
+struct End {
+    name: &'static str,
+    proxy: Proxy,
+    leg: Mac,
+    tap: Option<Tap>,
+    /// The VM's frames go to the proxy's leg.
+    takes_over: bool,
+    /// The VM is elsewhere, and was here.
+    is_away: bool,
+}
+
+/// How a hold ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ends {
+    AtTarget,
+    /// After so long, at the source.
+    CancelledAfter(Duration),
+}
+
+/// One at a time: two at once lose packets for want of processors alone.
+static ONE: Mutex<()> = Mutex::new(());
+
+pub(crate) struct Rig {
+    papers: Papers,
+    pub(crate) vm: NamespaceVm,
+    ends: [End; 2],
+    epoch: u64,
+    _server: Server,
+    pub(crate) world: World,
+    _one: MutexGuard<'static, ()>,
+}
+
+impl Rig {
+    /// The VM runs at A.
+    pub(crate) fn new(gateway: Gateway) -> Rig {
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let wan = format!("delay_us={},rate_bits_per_s=1000000000", DELAY.as_micros());
+        let plan = WorldPlan { gateway, wan: wan.parse().unwrap(), ..WorldPlan::default() };
+        let (world, papers) = (World::build(&plan).unwrap(), Papers::new());
+        world.clients().add_hosts(&["vm"]).unwrap();
+        let host = world.clients().host(Some("vm"));
+        let vm = NamespaceVm::make(&host, addresses::vm(1), world.site("a").gateway().ip).unwrap();
+        let server = Server::on(&host);
+        let backends = addresses::vm(1).ip.each().map(|ip| (ip, PORT).into());
+        let end = |name: &'static str| {
+            let mut proxy = Proxy::prepare(&world, name, &papers, &backends);
+            proxy.start();
+            let viewer = papers.credentials(name, "viewer", "eyes");
+            let networks = proxy.call(&viewer, async |c| c.networks().await).unwrap();
+            let leg = Mac(networks.legs[0].mac.0);
+            End { name, proxy, leg, tap: None, takes_over: false, is_away: false }
+        };
+        let ends = [end("a"), end("b")];
+        let mut rig = Rig { papers, vm, ends, epoch: 1, _server: server, world, _one: one };
+        rig.open_tap(A);
+        rig.set_port(A, PortWanted::default());
+        rig.vm.cont(rig.tap(A).end).unwrap();
+        for at in [A, B] {
+            eventually(|| {
+                let tunnel = rig.tunnel(at);
+                if tunnel.peers[0].carries_packets { Ok(()) } else { Err(format!("{tunnel:?}")) }
+            });
+        }
+        rig
+    }
+
+    pub(crate) fn site(&self, at: usize) -> &Site {
+        self.world.site(self.ends[at].name)
+    }
+
+    pub(crate) fn proxy(&mut self, at: usize) -> &mut Proxy {
+        &mut self.ends[at].proxy
+    }
+
+    pub(crate) fn tunnel(&self, at: usize) -> Tunnel {
+        let viewer = self.papers.credentials(self.ends[at].name, "viewer", "eyes");
+        self.ends[at].proxy.call(&viewer, async |c| c.tunnel().await).unwrap()
+    }
+
+    pub(crate) fn way(&self, at: usize) -> Option<VmWay> {
+        let viewer = self.papers.credentials(self.ends[at].name, "viewer", "eyes");
+        let told = self.ends[at].proxy.call(&viewer, async |c| c.vm(&vm()).await);
+        told.unwrap().way
+    }
+
+    pub(crate) fn packets(&self, at: usize) -> WayPackets {
+        self.way(at).and_then(|way| way.packets).unwrap()
+    }
+
+    /// A move of the VM that runs at `from`, from the claim to what `ends` says.
+    pub(crate) fn go(&mut self, from: usize, to: usize, ends: Ends) {
+        self.stage(from, to);
+        self.hold_and_stop(from);
+        match ends {
+            Ends::AtTarget => {
+                self.start(to);
+                self.leave(from, to);
+            }
+            Ends::CancelledAfter(time) => {
+                std::thread::sleep(time);
+                self.cancel(from);
+                self.unstage(to);
+            }
+        }
+        self.give_back();
+    }
+
+    pub(crate) fn stage(&mut self, from: usize, to: usize) {
+        self.epoch += 1;
+        self.port(from, |port| port.make_turn().unwrap());
+        self.open_tap(to);
+        let leg = self.ends[to].leg;
+        self.set_port(to, PortWanted { turn_round: Some(leg), take_over: Some(leg) });
+        let claim = Claim { authority: authority(self.epoch), pair: pair() };
+        let stage = self.stage_of(from, to);
+        let serve = self.serve();
+        for end in &self.ends {
+            end.proxy.call(&serve, async |c| c.claim(&vm(), &claim).await).unwrap();
+            end.proxy.call(&serve, async |c| c.stage(&vm(), &stage).await).unwrap();
+        }
+    }
+
+    fn stage_of(&self, from: usize, to: usize) -> Stage {
+        let (site, seen) = (self.site(from), self.seen(from));
+        // The VM also spoke with those elsewhere, from here.
+        let others: Vec<IpAddr> = [A, B]
+            .into_iter()
+            .filter(|at| *at != from)
+            .flat_map(|at| {
+                let site = self.site(at);
+                [site.leg(), site.neighbour_station(1)].map(|station| station.ip.each())
+            })
+            .flatten()
+            .collect();
+        let mut neighbours: Vec<Neighbour> = Vec::new();
+        for peer in seen.iter().map(|seen| seen.tuple.peer) {
+            let is_known = neighbours.iter().any(|known| known.address == peer);
+            if !others.contains(&peer) && !is_known {
+                let mac = proxy_api::Mac(site.neighbour_station(1).mac.0);
+                neighbours.push(Neighbour {
+                    address: peer,
+                    mac,
+                    is_gateway: false,
+                    is_there_too: false,
+                });
+            }
+        }
+        let link_local =
+            addresses::gateway_link_local(self.world.plan().gateway, site.number()).into();
+        let gateways = site.gateway().ip.each().into_iter().chain([link_local]).collect();
+        let here = Elsewhere {
+            place: place(self.ends[from].name),
+            leg: site.leg().ip.each().to_vec(),
+            gateways,
+            neighbours,
+            conversations: seen.iter().map(conversation).collect(),
+        };
+        let vm = addresses::vm(1);
+        let to: Place = place(self.ends[to].name);
+        Stage {
+            authority: authority(self.epoch),
+            from: here.place.clone(),
+            to,
+            card: Card { mac: proxy_api::Mac(vm.mac.0), addresses: vm.ip.each().to_vec() },
+            elsewhere: vec![here],
+        }
+    }
+
+    pub(crate) fn hold_and_stop(&mut self, from: usize) {
+        let (agent, at) = (self.agent(from), AtPort { authority: authority(self.epoch) });
+        let end = &self.ends[from];
+        end.proxy.call(&agent, async |c| c.divert(&vm(), &at).await).unwrap();
+        let take_over = end.takes_over.then_some(end.leg);
+        self.set_port(from, PortWanted { turn_round: Some(end.leg), take_over });
+        end.proxy.call(&agent, async |c| c.stand_in(&vm(), &at).await).unwrap();
+        let queue = &self.tap(from).queue;
+        let is_empty = queue.wait_until_empty(EMPTY_MAX).unwrap();
+        self.vm.stop();
+        let mut packets = Vec::new();
+        loop {
+            let more = queue.leftovers(guest().mac).unwrap();
+            if more.is_empty() {
+                break;
+            }
+            packets.extend(more);
+        }
+        println!("empty before the stop: {is_empty}; left: {}", packets.len());
+        let head = LeftoversHead {
+            authority: authority(self.epoch),
+            part: 0,
+            conversations: self.seen(from).iter().map(conversation).collect(),
+            is_last: true,
+        };
+        let part = Leftovers { head, packets }.encode().unwrap();
+        for _ in 0..2 {
+            let body = part.clone();
+            end.proxy.call(&agent, async |c| c.leftovers(&vm(), body).await).unwrap();
+        }
+    }
+
+    pub(crate) fn start(&mut self, to: usize) {
+        // The last of the memory and its confirmation take a round trip.
+        std::thread::sleep(2 * DELAY);
+        let (name, end) = (self.tap(to).name.clone(), self.tap(to).end);
+        self.port(to, |port| port.pin_to(&name).unwrap());
+        self.vm.cont(end).unwrap();
+        let (agent, at) = (self.agent(to), AtPort { authority: authority(self.epoch) });
+        let proxy = &self.ends[to].proxy;
+        let released = proxy.call(&agent, async |c| c.release(&vm(), &at).await).unwrap();
+        println!("released: {}, {:?}", released.packets, self.way(to));
+        self.ends[to].takes_over = true;
+        if std::mem::take(&mut self.ends[to].is_away) {
+            let take_over = Some(self.ends[to].leg);
+            self.set_port(to, PortWanted { turn_round: None, take_over });
+            self.port(to, |port| port.unpin(&name).unwrap());
+        }
+    }
+
+    /// Every proxy hears where the VM is; the source's process ends, and its neighbours' packets go on
+    /// finding the VM.
+    pub(crate) fn leave(&mut self, from: usize, to: usize) {
+        let placement = place(self.ends[to].name);
+        let redirect = Redirect { authority: authority(self.epoch), placement };
+        let serve = self.serve();
+        for end in &self.ends {
+            end.proxy.call(&serve, async |c| c.redirect(&vm(), &redirect).await).unwrap();
+        }
+        self.port(from, |port| port.pin_to_turn().unwrap());
+        self.close_tap(from);
+        let leg = self.ends[from].leg;
+        self.set_port(from, PortWanted { turn_round: Some(leg), take_over: None });
+        (self.ends[from].takes_over, self.ends[from].is_away) = (false, true);
+    }
+
+    fn cancel(&mut self, from: usize) {
+        let end = self.tap(from).end;
+        self.vm.cont(end).unwrap();
+        let (agent, at) = (self.agent(from), AtPort { authority: authority(self.epoch) });
+        let end = &self.ends[from];
+        let released = end.proxy.call(&agent, async |c| c.release(&vm(), &at).await).unwrap();
+        println!("given back: {}", released.packets);
+        assert!(released.packets > 0);
+        let take_over = end.takes_over.then_some(end.leg);
+        self.set_port(from, PortWanted { turn_round: None, take_over });
+    }
+
+    fn unstage(&mut self, to: usize) {
+        let (serve, of) = (self.serve(), OfMove { authority: authority(self.epoch) });
+        for end in &self.ends {
+            end.proxy.call(&serve, async |c| c.unstage(&vm(), &of).await).unwrap();
+        }
+        self.close_tap(to);
+        if self.ends[to].is_away {
+            let leg = self.ends[to].leg;
+            self.set_port(to, PortWanted { turn_round: Some(leg), take_over: None });
+        } else {
+            self.port(to, |port| port.clear().unwrap());
+        }
+    }
+
+    fn give_back(&self) {
+        let (serve, of) = (self.serve(), OfMove { authority: authority(self.epoch) });
+        for end in &self.ends {
+            end.proxy.call(&serve, async |c| c.give_back(&vm(), &of).await).unwrap();
+        }
+    }
+
+    fn serve(&self) -> Credentials {
+        self.papers.credentials("a", "orchestrator", "serve")
+    }
+
+    fn agent(&self, at: usize) -> Credentials {
+        self.papers.credentials(self.ends[at].name, "agent", "hv1")
+    }
+
+    fn seen(&self, at: usize) -> Vec<Seen> {
+        let leg = self.ends[at].leg;
+        self.port(at, move |port| port.seen(Some(leg)).unwrap())
+    }
+
+    fn tap(&self, at: usize) -> &Tap {
+        self.ends[at].tap.as_ref().unwrap()
+    }
+
+    fn open_tap(&mut self, at: usize) {
+        let open = || OpenTap::on(BRIDGE, "causeway VM web").unwrap();
+        let tap = self.site(at).hypervisor().inside(open).unwrap();
+        let name = tap.name().to_owned();
+        let descriptor = tap.into_descriptor();
+        let queue = TapQueue::over(descriptor.try_clone().unwrap());
+        let end = self.vm.hold(descriptor);
+        self.ends[at].tap = Some(Tap { name, end, queue });
+    }
+
+    fn close_tap(&mut self, at: usize) {
+        let tap = self.ends[at].tap.take().unwrap();
+        self.vm.close(tap.end);
+    }
+
+    fn set_port(&self, at: usize, wanted: PortWanted) {
+        let tap = self.ends[at].tap.as_ref().map(|tap| tap.name.clone());
+        self.port(at, |port| port.set(tap.as_deref(), wanted).unwrap());
+    }
+
+    fn port<T: Send>(&self, at: usize, work: impl FnOnce(&Port) -> T + Send) -> T {
+        let port = Port::new("web".parse().unwrap(), guest(), BRIDGE);
+        self.site(at).hypervisor().inside(|| work(&port)).unwrap()
+    }
+}
+
+fn conversation(seen: &Seen) -> Conversation {
+    let network::Tuple { vm, vm_port, peer, peer_port } = seen.tuple;
+    let protocol = match seen.protocol {
+        network::port::Protocol::Tcp => Protocol::Tcp,
+        network::port::Protocol::Udp => Protocol::Udp,
+    };
+    Conversation { protocol, vm, vm_port, peer, peer_port }
+}
