@@ -10,7 +10,7 @@ use network::{Mac, TapQueue};
 use rustix::fd::AsFd;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
-use crate::rig::{A, Rig, guest};
+use crate::rig::{A, B, Ends, Rig, guest};
 
 const PORT: u16 = 9000;
 const DATAGRAMS: u8 = 50;
@@ -51,6 +51,30 @@ fn with_whom_the_vm_speaks_is_seen_with_their_macs_and_outsiders_with_the_gatewa
             });
         }
     }
+}
+
+#[test]
+fn where_a_vm_came_by_a_move_it_is_told_when_a_conversation_first_and_last_passed() {
+    let mut rig = Rig::new(Gateway::Own);
+    let (vm, to) = (guest().addresses[0], addresses::client(1).v4);
+    let speaks = udp(rig.vm.host(), vm, PORT);
+    let told = |rig: &Rig, at| {
+        speaks.send_to(b"x", (to, PORT)).unwrap();
+        let seen = rig.seen(at);
+        let it = seen.iter().find(|one| one.tuple.peer == IpAddr::from(to));
+        it.map(|one| (one.first_s_ago, one.last_s_ago)).ok_or("not seen".to_owned())
+    };
+    // At home nobody asks when it began.
+    let (first, last) = scenarios::site::eventually(|| told(&rig, A));
+    assert!(first.is_none() && last.is_some_and(|ago| ago < 3_600), "{first:?} {last:?}");
+    rig.go(A, B, Ends::AtTarget);
+    let (first, last) = scenarios::site::eventually(|| told(&rig, B));
+    assert!(first >= last && last.is_some() && first < Some(3_600), "{first:?} {last:?}");
+    // What passes later leaves the first as it was.
+    scenarios::site::eventually(|| match told(&rig, B)? {
+        (Some(first), Some(last)) if first > last + 1 => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
 }
 
 #[test]
