@@ -5,12 +5,14 @@
 //! - [`agent`]: orders, the copy, and what an agent shows of a VM.
 //! - [`host`]: what it shows of the machine that it stands on.
 //! - [`migration`]: a move as it is wished for, planned and followed.
+//! - [`followed`]: what followed a move: names, and the application's health.
 //! - [`client`]: the calls, over a stream that its caller has opened and secured.
 //! - [`operator`]: what operators say to `causeway serve`.
 
 pub mod agent;
 pub mod client;
 pub mod definition;
+pub mod followed;
 pub mod host;
 pub mod migration;
 pub mod operator;
@@ -24,8 +26,9 @@ pub use definition::{
     Boot, Card, DefinitionError, Disk, KernelWord, Mac, MachineType, Uuid, VmDefinition,
 };
 pub use exchange::{CallError, Connection, Refusal, RefusalBody};
+pub use followed::{HealthTold, NamePlace, NamesTold, Unconfirmed};
 pub use host::{Accelerator, HOST_PATH, HostNetwork, HostView};
 pub use migration::{
     Doing, Estimate, Finding, Move, MoveOptions, MoveProgress, MoveWish, NetworkLevel, Place,
-    PlaceError, Plan, PlannedNetwork, Weight,
+    PlaceError, Plan, PlannedName, PlannedNetwork, Weight,
 };

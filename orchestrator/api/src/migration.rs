@@ -142,6 +142,9 @@ pub struct Plan {
     pub findings: Vec<Finding>,
     /// What each of the VM's networks promises.
     pub networks: Vec<PlannedNetwork>,
+    /// The names that depend on the VM, as the first name server tells them that knows them.
+    #[serde(default)]
+    pub names: Vec<PlannedName>,
     /// How long it will take, where that can be guessed.
     pub estimate: Option<Estimate>,
 }
@@ -197,6 +200,17 @@ pub struct PlannedNetwork {
     pub network: PartName,
     /// What it has at both ends.
     pub level: NetworkLevel,
+}
+
+/// A name that depends on the VM, and what a move does to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedName {
+    /// The name.
+    pub name: String,
+    /// The site that it is answered with now.
+    pub site: SiteName,
+    /// Whether it is answered with the target's site after the move.
+    pub follows: bool,
 }
 
 /// How a VM's packets can be handled on a network.

@@ -81,7 +81,7 @@ impl CallTrouble {
             "switched_over" => Code::SwitchedOver,
             "unknown_vm" => Code::UnknownVm,
             "busy" | "under_way" | "unsure" | "not_loaded" | "not_completed" | "effect_failed"
-            | "not_kept" | "ending" => Code::Passing,
+            | "not_kept" | "ending" | "unsettled" => Code::Passing,
             _ => Code::Other,
         })
     }

@@ -23,7 +23,7 @@ use crate::report::{Report, ReportError};
 pub use flows::FLOW_ROWS_MAX;
 pub use gantt::STEP_ROWS_MAX;
 pub use tables::OTHER_ROWS_MAX;
-pub use units::{Bytes, Count, Micros, millis};
+pub use units::{Bytes, Count, Micros, Utc, millis};
 
 /// What a browser may do with the page: draw it. So nothing that a report could carry, should it
 /// ever get through the escaping, loads or runs.

@@ -6,6 +6,7 @@ use std::mem::take;
 use orchestrator_api::operator::{MoveId, MoveState, MoveView};
 use tokio::signal::ctrl_c;
 
+use super::followed;
 use super::line::{Line, LineError};
 use super::words;
 
@@ -47,6 +48,7 @@ struct Told {
     attempt: u32,
     steps: Vec<String>,
     notes: Vec<String>,
+    followed: Vec<String>,
     gate: Option<String>,
     progress: Option<String>,
 }
@@ -71,6 +73,11 @@ impl Told {
             lines += &format!("  {note}\n");
         }
         self.notes.clone_from(&view.told);
+        let followed = followed::lines(view);
+        for line in followed.iter().filter(|line| !self.followed.contains(line)) {
+            lines += &format!("  {line}\n");
+        }
+        self.followed = followed;
         if view.waits_at_gate != self.gate {
             self.gate.clone_from(&view.waits_at_gate);
             if let Some(gate) = &self.gate {

@@ -5,6 +5,7 @@
 //! back into lines for people.
 
 pub mod commands;
+mod followed;
 mod following;
 mod line;
 mod operator_file;

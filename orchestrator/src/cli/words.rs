@@ -6,7 +6,9 @@ use std::time::Duration;
 use orchestrator_api::operator::{
     MoveList, MoveState, MoveView, StepDoes, StepView, VmPlaces, VmStarted,
 };
-use orchestrator_api::{Doing, MoveProgress, NetworkLevel, Plan, Weight};
+use orchestrator_api::{Doing, MoveProgress, NetworkLevel, Plan, PlannedName, Weight};
+
+use super::followed;
 
 /// Every VM.
 pub(super) fn vms(places: &VmPlaces) -> String {
@@ -52,6 +54,13 @@ pub(super) fn plan(plan: &Plan) -> String {
         };
         line(&mut told, &format!("  network {}: {level}", network.network));
     }
+    for PlannedName { name, site, follows } in &plan.names {
+        let change = match follows {
+            true => format!("from site {site} to {}", plan.to.site),
+            false => format!("stays at site {site}"),
+        };
+        line(&mut told, &format!("  name {name}: {change}"));
+    }
     if let Some(estimate) = &plan.estimate {
         let (total, pause) = (duration(estimate.total_ms), duration(estimate.pause_ms));
         line(&mut told, &format!("  estimate (not a promise): {total} in all, pause {pause}"));
@@ -85,6 +94,9 @@ pub(super) fn one_move(view: &MoveView) -> String {
     }
     if let Some(progress) = &view.progress {
         line(&mut told, &format!("  {}", self::progress(progress)));
+    }
+    for followed in followed::lines(view) {
+        line(&mut told, &format!("  {followed}"));
     }
     for note in &view.told {
         line(&mut told, &format!("  {note}"));

@@ -5,11 +5,14 @@
 //! like, found out without touching anything.
 
 mod ends;
+pub mod name_servers;
 pub mod parties;
 pub mod plan;
+mod plan_names;
 mod steps;
 pub mod workflow;
 
+pub use name_servers::{NameOrder, NameServerPort};
 pub use parties::{Dialled, Parties, ProxyPort};
 pub use plan::{Surveyed, survey};
 pub use workflow::MoveVm;

@@ -1,4 +1,5 @@
-//! Whom a move talks to: the agents at both ends, and their proxies.
+//! Whom a move talks to: the agents at both ends, their proxies, and all other proxies and name
+//! servers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,9 +8,11 @@ use hypervisor::{Call, CallTrouble, Client, Dial, Hypervisor, Line, QemuAgent};
 use orchestrator_api::{CallError, Connection, Place};
 use placement::{Authority, End, Epoch, PartName, SiteName, VmName};
 use proxy_api::{
-    Claim, FlowId, GrantChannel, Networks, OfMove, PinnedPage, Redirect, Stage, Tunnel,
+    Claim, FlowId, GrantChannel, Networks, OfMove, PinnedPage, Redirect, Services, Stage, Tunnel,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::name_servers::{DialledNameServer, NameServerPort};
 
 /// How long a proxy may take to answer: it writes a small file, and no more.
 pub const PROXY_CALL_MAX: Duration = Duration::from_secs(10);
@@ -20,6 +23,8 @@ pub trait Parties: Send + Sync {
     type Agent: Hypervisor;
     /// A proxy.
     type Proxy: ProxyPort;
+    /// A name server.
+    type NameServer: NameServerPort;
 
     /// The agent at this end; none where it is not known.
     fn agent(&self, end: &End) -> Option<&Self::Agent>;
@@ -29,6 +34,9 @@ pub trait Parties: Send + Sync {
 
     /// Every proxy, by site and name: each may carry flows to a VM, wherever it runs.
     fn proxies(&self) -> Vec<(&(SiteName, PartName), &Self::Proxy)>;
+
+    /// Every name server, by site and name.
+    fn name_servers(&self) -> Vec<(&(SiteName, PartName), &Self::NameServer)>;
 }
 
 /// What a move asks of a proxy. Every call may be repeated.
@@ -87,6 +95,9 @@ pub trait ProxyPort: Send + Sync {
     /// The networks that it has a leg on.
     fn networks(&self) -> impl Future<Output = Result<Networks, CallTrouble>> + Send;
 
+    /// Its services, with what its checks have found.
+    fn services(&self) -> impl Future<Output = Result<Services, CallTrouble>> + Send;
+
     /// Its end of the tunnel.
     fn tunnel(&self) -> impl Future<Output = Result<Tunnel, CallTrouble>> + Send;
 
@@ -104,13 +115,14 @@ pub trait ProxyPort: Send + Sync {
 pub struct Dialled<D> {
     agents: BTreeMap<Place, QemuAgent<D>>,
     proxies: BTreeMap<(SiteName, PartName), DialledProxy<D>>,
+    name_servers: BTreeMap<(SiteName, PartName), DialledNameServer<D>>,
 }
 
 impl<D: Dial> Dialled<D> {
     /// Nobody yet.
     #[must_use]
     pub fn nobody() -> Dialled<D> {
-        Dialled { agents: BTreeMap::new(), proxies: BTreeMap::new() }
+        Dialled { agents: BTreeMap::new(), proxies: BTreeMap::new(), name_servers: BTreeMap::new() }
     }
 
     /// And this agent.
@@ -121,6 +133,11 @@ impl<D: Dial> Dialled<D> {
     /// And this proxy.
     pub fn add_proxy(&mut self, site: SiteName, name: PartName, dial: D) {
         self.proxies.insert((site, name), DialledProxy(Line::new(dial)));
+    }
+
+    /// And this name server.
+    pub fn add_name_server(&mut self, site: SiteName, name: PartName, dial: D) {
+        self.name_servers.insert((site, name), DialledNameServer::new(dial));
     }
 
     /// One agent.
@@ -138,6 +155,7 @@ impl<D: Dial> Dialled<D> {
 impl<D: Dial> Parties for Dialled<D> {
     type Agent = QemuAgent<D>;
     type Proxy = DialledProxy<D>;
+    type NameServer = DialledNameServer<D>;
 
     fn agent(&self, end: &End) -> Option<&QemuAgent<D>> {
         self.agents.get(&Place::from(end))
@@ -149,6 +167,10 @@ impl<D: Dial> Parties for Dialled<D> {
 
     fn proxies(&self) -> Vec<(&(SiteName, PartName), &DialledProxy<D>)> {
         self.proxies.iter().collect()
+    }
+
+    fn name_servers(&self) -> Vec<(&(SiteName, PartName), &DialledNameServer<D>)> {
+        self.name_servers.iter().collect()
     }
 }
 
@@ -199,6 +221,10 @@ impl<D: Dial> ProxyPort for DialledProxy<D> {
 
     async fn networks(&self) -> Result<Networks, CallTrouble> {
         self.0.call(&AskedNetworks).await
+    }
+
+    async fn services(&self) -> Result<Services, CallTrouble> {
+        self.0.call(&AskedServices).await
     }
 
     async fn tunnel(&self) -> Result<Tunnel, CallTrouble> {
@@ -258,6 +284,17 @@ impl Call<ProxyClient> for Asked<'_> {
             Asked::Unstage(vm, of) => client.unstage(vm, of).await.map(drop),
             Asked::Redirect(vm, redirect) => client.redirect(vm, redirect).await.map(drop),
         }
+    }
+}
+
+struct AskedServices;
+
+impl Call<ProxyClient> for AskedServices {
+    type Answer = Services;
+    const BOUND: Duration = PROXY_CALL_MAX;
+
+    async fn make(&self, client: &mut ProxyClient) -> Result<Services, CallError> {
+        client.0.services().await
     }
 }
 

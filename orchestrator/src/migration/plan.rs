@@ -11,6 +11,7 @@ use proxy_api::Tunnel;
 use serde::{Deserialize, Serialize};
 
 use super::parties::{Parties, ProxyPort};
+use super::plan_names::names;
 
 /// Free room that a target's disks must leave.
 const DISK_SPARE_BYTES: u64 = 256 << 20;
@@ -50,6 +51,7 @@ pub async fn survey<P: Parties>(parties: &P, wanted: &Move) -> Surveyed {
     let source = ask(parties, from, wanted, &mut findings).await;
     let target = ask(parties, to, wanted, &mut findings).await;
     let tunnel = tunnel_between(parties, from, to, &mut findings).await;
+    let known = names(parties, wanted, &mut findings).await;
 
     let view = source.as_ref().and_then(|asked| asked.vm.as_ref());
     let definition = view.and_then(|view| view.definition.clone());
@@ -70,6 +72,7 @@ pub async fn survey<P: Parties>(parties: &P, wanted: &Move) -> Surveyed {
     let estimate = definition.as_ref().map(|definition| estimate(definition, wanted, tunnel));
     let seen = [&source, &target].into_iter().flatten();
     let seen = seen.filter_map(|asked| asked.vm.as_ref()).map(|view| view.record.epoch).max();
+    let seen = seen.max(known.seen);
     let plan = Plan {
         vm: wanted.vm.clone(),
         from: Place::from(from),
@@ -77,6 +80,7 @@ pub async fn survey<P: Parties>(parties: &P, wanted: &Move) -> Surveyed {
         definition,
         findings,
         networks,
+        names: known.names,
         estimate,
     };
     Surveyed { plan, seen: seen.unwrap_or(Epoch::NONE) }

@@ -8,8 +8,10 @@
 //! Packets are held and follow the VM where the operator wants it so (`hold`): then the proxies are
 //! told of its next placement before memory is copied. Of its new one they are told once it runs
 //! there, in any move: it is then at the latest that they note for the ledger which flows were alive.
-//! What a move does not do yet has its place between the lines: shortening and steering names, and
-//! checking the application's health after the start.
+//!
+//! Names follow once the application was seen at the target (`health`), or that was waited for: they
+//! live shortly from before the copy (`shorten`) until the move's end (`restore`), so that few old
+//! answers are about when they change (`steer`). Neither health nor a name server holds a move up.
 
 use orchestrator_api::Move;
 use placement::{Epoch, Owner, VmName};
@@ -21,8 +23,8 @@ use serde::{Deserialize, Serialize};
 use super::ends::Ends;
 use super::parties::Parties;
 use super::steps::{
-    Arm, Arrive, Channels, Check, Claim, Forget, GiveBack, Hold, Memory, Mirror, Redirect, Release,
-    Reserve, Stage, Start,
+    Arm, Arrive, Channels, Check, Claim, Forget, GiveBack, Health, Hold, Memory, Mirror, Redirect,
+    Release, Reserve, Restore, Shorten, Stage, Start, Steer,
 };
 
 /// The step that registers the move's epoch.
@@ -65,6 +67,7 @@ impl<P: Parties> Workflow for MoveVm<P> {
         let (saga, ()) = saga.step(Claim(ends)).await?;
         let (saga, ()) = saga.step(Reserve { ends, definition: definition.clone() }).await?;
         let (saga, ()) = saga.step(Channels(ends)).await?;
+        let (saga, _) = saga.step(Shorten(ends)).await?;
         let (saga, ()) = saga.step(Mirror(ends)).await?;
         let mut saga = saga;
         if wanted.options.hold {
@@ -76,8 +79,11 @@ impl<P: Parties> Workflow for MoveVm<P> {
         let (saga, _) = saga.pivot(Start { ends, release: release.clone() }).await?;
         let (saga, ()) = saga.step(Arrive { ends, release: release.clone() }).await?;
         let (saga, ()) = saga.step(Redirect { ends, definition }).await?;
+        let (saga, _) = saga.step(Health(ends)).await?;
+        let (saga, _) = saga.step(Steer(ends)).await?;
         let (saga, gone_at) = saga.step(Forget { ends, release: release.clone() }).await?;
         let (saga, ()) = saga.step(Arm { ends, release, gone_at }).await?;
+        let (saga, _) = saga.step(Restore(ends)).await?;
         let (saga, ()) = saga.step(GiveBack(ends)).await?;
         saga.finish(Moved { epoch: Epoch::new(epoch) }).await
     }

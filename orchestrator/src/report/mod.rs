@@ -22,3 +22,4 @@ pub use collect::{Collected, OfMove, collect};
 pub use figures::{Figures, Recorder};
 pub use kept::Kept;
 pub use make::{Made, make};
+pub(crate) use together::together;

@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 
 /// All their results, in their order.
-pub(super) async fn together<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+pub(crate) async fn together<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
     let mut asked: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
     let mut told: Vec<Option<F::Output>> = asked.iter().map(|_| None).collect();
     let all = poll_fn(|cx| {

@@ -10,6 +10,7 @@ mod clock;
 pub mod config;
 mod control;
 mod dial;
+mod followed;
 mod gates;
 mod moves;
 mod ordered;

@@ -106,6 +106,10 @@ fn dialled(config: &Config, credentials: &Arc<daemon::identity::Credentials>) ->
             let at = dial(Role::Proxy, proxy);
             parties.add_proxy(site.name.clone(), proxy.name.clone(), at);
         }
+        for server in &site.name_servers {
+            let at = dial(Role::Gslb, server);
+            parties.add_name_server(site.name.clone(), server.name.clone(), at);
+        }
     }
     parties
 }

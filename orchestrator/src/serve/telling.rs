@@ -6,6 +6,7 @@ use orchestrator_api::operator::{Earlier, MoveId, MoveState, MoveView, StepDoes,
 use placement::Epoch;
 use saga::{Cause, Ended, Event, Kind};
 
+use super::followed;
 use super::ordered::Ordered;
 
 /// Most lines that a move's view keeps of what happened.
@@ -38,6 +39,8 @@ impl Telling {
             steps: Vec::new(),
             earlier: Vec::new(),
             progress: None,
+            names: None,
+            health: None,
             told: Vec::new(),
             waits_at_gate: None,
         };
@@ -69,7 +72,8 @@ impl Telling {
                 }
             }
             Event::Again { step, reason } => self.again(step, reason),
-            Event::Done { step, .. } => {
+            Event::Done { step, outcome } => {
+                followed::done(&mut self.view, step, outcome);
                 self.end(step, StepDoes::Done, at_unix_ms);
                 self.view.is_past_pivot |= self.pivot.as_ref() == Some(step);
             }
@@ -77,7 +81,10 @@ impl Telling {
             Event::TurnedBack { cause } => self.turn_back(worded(cause)),
             Event::Refused { step, .. } => self.end(step, StepDoes::Refused, at_unix_ms),
             Event::Undoing { step } => self.does(step, StepDoes::Undoing),
-            Event::Undone { step } => self.end(step, StepDoes::Undone, at_unix_ms),
+            Event::Undone { step } => {
+                followed::undone(&mut self.view, step);
+                self.end(step, StepDoes::Undone, at_unix_ms);
+            }
             Event::GaveUp { step, reason } => self.waits(format!("step {step}: {reason}")),
             Event::Ended(ended) => self.ended(ended, at_unix_ms),
             _ => {}
@@ -128,6 +135,7 @@ impl Telling {
         self.view.earlier.push(Earlier { attempt: self.view.attempt, why });
         self.view.attempt = attempt;
         self.view.steps.clear();
+        (self.view.names, self.view.health) = (None, None);
         self.view.state = MoveState::UnderWay;
         self.pivot = None;
     }

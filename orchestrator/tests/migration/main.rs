@@ -8,6 +8,8 @@ mod abort;
 mod calls;
 mod copies;
 mod killed;
+mod name_servers;
+mod names;
 mod others;
 mod proxies;
 mod report;

@@ -8,10 +8,13 @@ use hypervisor::model::ModelAgent;
 use orchestrator::migration::{Parties, ProxyPort};
 use orchestrator_api::{Place, Refusal};
 use placement::{Authority, End, Epoch, PartName, SiteName, VmName, Watermark};
+use proxy_api::{Backend, BackendAddress, Health, Protocol, Service, Services};
 use proxy_api::{
     Claim, FlowId, GrantChannel, Networks, PinnedFlow, PinnedPage, Redirect, Stage, Tunnel,
     TunnelPeer,
 };
+
+use crate::name_servers::ModelNameServer;
 
 /// Where there is an agent and a proxy, each proxy connected with each.
 pub(crate) const SITES: [&str; 3] = ["a", "b", "c"];
@@ -23,6 +26,8 @@ struct Inner {
     /// What was noted for the ledger, by epoch.
     noted: BTreeMap<Epoch, Vec<PinnedFlow>>,
     is_silent: bool,
+    /// How the VM's application is, where there is a service with it.
+    health: Option<Health>,
 }
 
 /// One proxy.
@@ -39,6 +44,11 @@ impl ModelProxy {
         let mut inner = self.0.lock().unwrap();
         inner.noted.clear();
         inner.noted.extend(flows.map(|flows| (epoch, flows)));
+    }
+
+    /// It serves the VM, and has found it so.
+    pub(crate) fn finds(&self, health: Health) {
+        self.0.lock().unwrap().health = Some(health);
     }
 
     /// It answers nothing about flows, or does again.
@@ -142,6 +152,28 @@ impl ProxyPort for ModelProxy {
         Ok(Networks { legs: Vec::new() })
     }
 
+    async fn services(&self) -> Result<Services, CallTrouble> {
+        let address = "10.9.2.1:80".parse().unwrap();
+        let backend = |health| Backend {
+            name: "web".parse().unwrap(),
+            vm: Some("web".parse().unwrap()),
+            draining: false,
+            addresses: vec![BackendAddress { address, health, flows_active: 0 }],
+        };
+        let backends = self.0.lock().unwrap().health.map(backend).into_iter().collect();
+        let service = Service {
+            name: "web".parse().unwrap(),
+            protocol: Protocol::Tcp,
+            listen: Vec::new(),
+            draining: false,
+            flows_active: 0,
+            flows_opened: 0,
+            refused: BTreeMap::new(),
+            backends,
+        };
+        Ok(Services { services: vec![service] })
+    }
+
     async fn tunnel(&self) -> Result<Tunnel, CallTrouble> {
         let peer = |site: &str| TunnelPeer {
             identity: format!("causeway://site/{site}/role/proxy/name/p1").parse().unwrap(),
@@ -181,11 +213,13 @@ impl ProxyPort for ModelProxy {
 pub(crate) struct ModelParties {
     pub(crate) agents: BTreeMap<Place, ModelAgent>,
     pub(crate) proxies: BTreeMap<(SiteName, PartName), ModelProxy>,
+    pub(crate) name_servers: BTreeMap<(SiteName, PartName), ModelNameServer>,
 }
 
 impl Parties for ModelParties {
     type Agent = ModelAgent;
     type Proxy = ModelProxy;
+    type NameServer = ModelNameServer;
 
     fn agent(&self, end: &End) -> Option<&ModelAgent> {
         self.agents.get(&Place::from(end))
@@ -197,5 +231,9 @@ impl Parties for ModelParties {
 
     fn proxies(&self) -> Vec<(&(SiteName, PartName), &ModelProxy)> {
         self.proxies.iter().collect()
+    }
+
+    fn name_servers(&self) -> Vec<(&(SiteName, PartName), &ModelNameServer)> {
+        self.name_servers.iter().collect()
     }
 }

@@ -94,6 +94,8 @@ fn view() -> MoveView {
         steps: Vec::new(),
         earlier: Vec::new(),
         progress: None,
+        names: None,
+        health: None,
         told: Vec::new(),
         waits_at_gate: None,
     }

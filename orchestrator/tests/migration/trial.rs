@@ -15,6 +15,7 @@ use saga::journal::{Append, Journal, Pending};
 use saga::{Clock, Control, End as Ended, Event, OpenError, Runner, SagaName, Stopped, Wait};
 use tokio::time::{sleep, timeout};
 
+use crate::name_servers::{ModelNameServer, TTLS_S};
 use crate::proxies::{ModelParties, ModelProxy, SITES};
 
 /// Most lives of one move; more mean that it never ends.
@@ -110,6 +111,8 @@ impl Trial {
             parties.agents.insert(place(site), world.add(end(site)));
             let name = (site.parse().unwrap(), "p1".parse().unwrap());
             parties.proxies.insert(name, ModelProxy::default());
+            let name = (site.parse().unwrap(), "ns1".parse().unwrap());
+            parties.name_servers.insert(name, ModelNameServer::default());
         }
         let trial = Trial {
             world,
@@ -213,6 +216,11 @@ impl Trial {
         assert!(may_be_aside || left(other).is_empty(), "{:?} at {other}\n{story}", left(other));
         for (name, proxy) in &self.parties.proxies {
             assert!(proxy.grants().is_empty(), "{:?} at {name:?}\n{story}", proxy.grants());
+        }
+        // Names are answered with where the VM runs, and live as long as ever.
+        for (name, server) in &self.parties.name_servers {
+            server.calm();
+            assert_eq!(server.answer(), (runs.to_owned(), TTLS_S[0]), "{name:?}\n{story}");
         }
         let view = self.parties.agents[&place(runs)].vm(&vm()).await.unwrap().unwrap();
         assert!(view.record.seat.is_here(), "{:?}\n{story}", view.record);

@@ -7,6 +7,7 @@ use placement::{Epoch, PartName, SiteName, VmName};
 use serde::{Deserialize, Serialize};
 
 use super::CallKey;
+use crate::followed::{HealthTold, NamesTold};
 use crate::migration::{MoveOptions, MoveProgress, Place};
 
 /// Longest id of a move, in bytes.
@@ -164,6 +165,12 @@ pub struct MoveView {
     pub earlier: Vec<Earlier>,
     /// How far the step under way is, where it tells.
     pub progress: Option<MoveProgress>,
+    /// What name servers made of its last order, of this attempt.
+    #[serde(default)]
+    pub names: Option<NamesTold>,
+    /// How the application is at the target, once that was asked.
+    #[serde(default)]
+    pub health: Option<HealthTold>,
     /// What else happened, for people, the newest last.
     pub told: Vec<String>,
     /// The closed gate that it waits at.

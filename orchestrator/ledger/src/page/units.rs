@@ -123,9 +123,9 @@ pub(crate) fn counted(count: u64, noun: &'static str) -> String {
     format!("{} {noun}{plural}", Count(count))
 }
 
-/// A moment by the calendar: `2026-09-21 04:46:28 UTC`.
+/// A moment by the calendar, in milliseconds since 1970: `2026-09-21 04:46:28 UTC`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Utc(pub(crate) u64);
+pub struct Utc(pub u64);
 
 impl Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
