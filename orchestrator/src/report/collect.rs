@@ -118,11 +118,23 @@ pub async fn collect<P: Parties>(
     now_ms: impl Fn() -> u64,
     collected: &mut Collected,
 ) {
+    collect_taken_over(parties, of, None, now_ms, collected).await;
+}
+
+/// The same of a move that another service took over after its VM was released: what was noted as its
+/// flows were kept back bears the epoch of `of`, what was noted since then that of the takeover.
+pub async fn collect_taken_over<P: Parties>(
+    parties: &P,
+    of: OfMove<'_>,
+    taken_over: Option<Epoch>,
+    now_ms: impl Fn() -> u64,
+    collected: &mut Collected,
+) {
     if collected.epoch != Some(of.epoch) {
         *collected = Collected { epoch: Some(of.epoch), ..Collected::default() };
     }
     let proxies = parties.proxies();
-    let asking = proxies.iter().map(|(_, proxy)| bounded(heard_from_proxy(*proxy, of)));
+    let asking = proxies.iter().map(|(_, proxy)| bounded(heard_from_proxy(*proxy, of, taken_over)));
     let ends = [(VmEnd::Source, &of.pair.from), (VmEnd::Target, &of.pair.to)];
     let watching = ends.map(|(_, end)| bounded(heard_from_agent(parties.agent(end), of)));
     let watching = watching.into_iter().filter(|_| of.is_last);
@@ -167,14 +179,24 @@ struct Noted {
     legs: Vec<IpAddr>,
 }
 
-async fn heard_from_proxy<X: ProxyPort>(proxy: &X, of: OfMove<'_>) -> Heard<Noted> {
-    match noted(proxy, of).await {
+async fn heard_from_proxy<X: ProxyPort>(
+    proxy: &X,
+    of: OfMove<'_>,
+    taken_over: Option<Epoch>,
+) -> Heard<Noted> {
+    let mut told = noted(proxy, of).await;
+    if let (Some(epoch), true) = (taken_over, told.as_ref().is_err_and(is_not_noted)) {
+        told = noted(proxy, OfMove { epoch, ..of }).await;
+    }
+    match told {
         Ok(noted) => Heard::Told(noted),
-        Err(CallTrouble::Refused { refusal, .. }) if refusal.code == NOT_NOTED => {
-            Heard::Nothing(refusal.message)
-        }
+        Err(trouble) if is_not_noted(&trouble) => Heard::Nothing(daemon::with_causes(&trouble)),
         Err(trouble) => Heard::Silent(daemon::with_causes(&trouble)),
     }
+}
+
+fn is_not_noted(trouble: &CallTrouble) -> bool {
+    matches!(trouble, CallTrouble::Refused { refusal, .. } if refusal.code == NOT_NOTED)
 }
 
 async fn noted<X: ProxyPort>(proxy: &X, of: OfMove<'_>) -> Result<Noted, CallTrouble> {

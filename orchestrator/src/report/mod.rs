@@ -18,8 +18,9 @@ pub mod make;
 mod story;
 mod together;
 
-pub use collect::{Collected, OfMove, collect};
+pub use collect::{Collected, OfMove, collect, collect_taken_over};
 pub use figures::{Figures, Recorder};
 pub use kept::Kept;
 pub use make::{Made, make};
+pub(crate) use story::claimed_in;
 pub(crate) use together::together;

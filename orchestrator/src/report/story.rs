@@ -3,6 +3,7 @@
 
 use ledger::report::{Moment, Pause, Word};
 use orchestrator_api::Estimate;
+use placement::Epoch;
 use saga::{Ended, Event, Record};
 
 use crate::migration::Surveyed;
@@ -129,6 +130,16 @@ impl Story {
             self.moments.push(Moment { at_ms, what });
         }
     }
+}
+
+/// Under which epoch a move's last attempt claimed its VM: a takeover after the release acts under
+/// another one.
+pub(crate) fn claimed_in(records: &[Record]) -> Option<Epoch> {
+    let mut events = records.iter().rev().filter_map(|record| Event::decode(record).ok());
+    events.find_map(|event| match event {
+        Event::Registered { fence, .. } => Some(Epoch::new(fence.value)),
+        _ => None,
+    })
 }
 
 #[cfg(test)]
