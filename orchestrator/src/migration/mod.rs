@@ -9,6 +9,7 @@ pub mod name_servers;
 pub mod parties;
 pub mod plan;
 mod plan_names;
+pub mod reclaim;
 mod steps;
 pub mod workflow;
 

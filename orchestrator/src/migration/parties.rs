@@ -8,7 +8,8 @@ use hypervisor::{Call, CallTrouble, Client, Dial, Hypervisor, Line, QemuAgent};
 use orchestrator_api::{CallError, Connection, Place};
 use placement::{Authority, End, Epoch, PartName, SiteName, VmName};
 use proxy_api::{
-    Claim, FlowId, GrantChannel, Networks, OfMove, PinnedPage, Redirect, Services, Stage, Tunnel,
+    Claim, Flow, FlowId, FlowPage, FlowQuery, GrantChannel, Killed, Networks, OfMove, PinnedPage,
+    Reclaim, Reclaimed, Redirect, Services, Stage, Tunnel, Vm,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -108,6 +109,16 @@ pub trait ProxyPort: Send + Sync {
         epoch: Epoch,
         after: Option<FlowId>,
     ) -> impl Future<Output = Result<PinnedPage, CallTrouble>> + Send;
+
+    /// What it knows of a VM.
+    fn vm(&self, vm: &VmName) -> impl Future<Output = Result<Vm, CallTrouble>> + Send;
+
+    /// Has nothing stand any more for a VM that has left.
+    fn reclaim(
+        &self,
+        vm: &VmName,
+        wish: &Reclaim,
+    ) -> impl Future<Output = Result<Reclaimed, CallTrouble>> + Send;
 }
 
 /// Parties that are dialled.
@@ -239,6 +250,41 @@ impl<D: Dial> ProxyPort for DialledProxy<D> {
     ) -> Result<PinnedPage, CallTrouble> {
         self.0.call(&AskedCutover(vm, epoch, after)).await
     }
+
+    async fn vm(&self, vm: &VmName) -> Result<Vm, CallTrouble> {
+        self.0.call(&AskedVm(vm)).await
+    }
+
+    async fn reclaim(&self, vm: &VmName, wish: &Reclaim) -> Result<Reclaimed, CallTrouble> {
+        self.0.call(&AskedReclaim(vm, wish)).await
+    }
+}
+
+/// What operators ask of a proxy's flows, and no move does.
+impl<D: Dial> DialledProxy<D> {
+    /// A page of its flows.
+    ///
+    /// # Errors
+    /// See [`CallTrouble`].
+    pub async fn flows(&self, query: &FlowQuery) -> Result<FlowPage, CallTrouble> {
+        self.0.call(&AskedFlows(query)).await
+    }
+
+    /// One flow.
+    ///
+    /// # Errors
+    /// See [`CallTrouble`]; among them, that it does not know the flow.
+    pub async fn flow(&self, id: FlowId) -> Result<Flow, CallTrouble> {
+        self.0.call(&AskedFlow(id)).await
+    }
+
+    /// Kills one flow.
+    ///
+    /// # Errors
+    /// See [`CallTrouble`]; among them, that no such flow lives.
+    pub async fn kill(&self, id: FlowId) -> Result<Killed, CallTrouble> {
+        self.0.call(&AskedKill(id)).await
+    }
 }
 
 /// The proxy's client, on a line.
@@ -318,6 +364,61 @@ impl Call<ProxyClient> for AskedCutover<'_> {
     async fn make(&self, client: &mut ProxyClient) -> Result<PinnedPage, CallError> {
         let AskedCutover(vm, epoch, after) = *self;
         client.0.cutover(vm, epoch, after).await
+    }
+}
+
+struct AskedVm<'a>(&'a VmName);
+
+impl Call<ProxyClient> for AskedVm<'_> {
+    type Answer = Vm;
+    const BOUND: Duration = PROXY_CALL_MAX;
+
+    async fn make(&self, client: &mut ProxyClient) -> Result<Vm, CallError> {
+        client.0.vm(self.0).await
+    }
+}
+
+struct AskedReclaim<'a>(&'a VmName, &'a Reclaim);
+
+impl Call<ProxyClient> for AskedReclaim<'_> {
+    type Answer = Reclaimed;
+    const BOUND: Duration = PROXY_CALL_MAX;
+
+    async fn make(&self, client: &mut ProxyClient) -> Result<Reclaimed, CallError> {
+        client.0.reclaim(self.0, self.1).await
+    }
+}
+
+struct AskedFlows<'a>(&'a FlowQuery);
+
+impl Call<ProxyClient> for AskedFlows<'_> {
+    type Answer = FlowPage;
+    const BOUND: Duration = PROXY_CALL_MAX;
+
+    async fn make(&self, client: &mut ProxyClient) -> Result<FlowPage, CallError> {
+        client.0.flows(self.0).await
+    }
+}
+
+struct AskedFlow(FlowId);
+
+impl Call<ProxyClient> for AskedFlow {
+    type Answer = Flow;
+    const BOUND: Duration = PROXY_CALL_MAX;
+
+    async fn make(&self, client: &mut ProxyClient) -> Result<Flow, CallError> {
+        client.0.flow(self.0).await
+    }
+}
+
+struct AskedKill(FlowId);
+
+impl Call<ProxyClient> for AskedKill {
+    type Answer = Killed;
+    const BOUND: Duration = PROXY_CALL_MAX;
+
+    async fn make(&self, client: &mut ProxyClient) -> Result<Killed, CallError> {
+        client.0.kill(self.0).await
     }
 }
 

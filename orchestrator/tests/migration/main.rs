@@ -12,5 +12,6 @@ mod name_servers;
 mod names;
 mod others;
 mod proxies;
+mod reclaim;
 mod report;
 mod trial;

@@ -10,8 +10,8 @@ use orchestrator_api::{Place, Refusal};
 use placement::{Authority, End, Epoch, PartName, SiteName, VmName, Watermark};
 use proxy_api::{Backend, BackendAddress, Health, Protocol, Service, Services};
 use proxy_api::{
-    Claim, FlowId, GrantChannel, Networks, PinnedFlow, PinnedPage, Redirect, Stage, Tunnel,
-    TunnelPeer,
+    Card, Claim, FlowId, GrantChannel, Networks, PinnedFlow, PinnedPage, Reclaim, Reclaimed,
+    Redirect, Stage, Tunnel, TunnelPeer, Vm, VmWay, WayKind,
 };
 
 use crate::name_servers::ModelNameServer;
@@ -28,6 +28,10 @@ struct Inner {
     is_silent: bool,
     /// How the VM's application is, where there is a service with it.
     health: Option<Health>,
+    /// What stands here for the VM, and of which move.
+    way: Option<(WayKind, Epoch)>,
+    /// Flows towards it that live.
+    live: BTreeSet<FlowId>,
 }
 
 /// One proxy.
@@ -44,6 +48,21 @@ impl ModelProxy {
         let mut inner = self.0.lock().unwrap();
         inner.noted.clear();
         inner.noted.extend(flows.map(|flows| (epoch, flows)));
+    }
+
+    /// This stands here for the VM.
+    pub(crate) fn stands(&self, kind: WayKind, epoch: Epoch) {
+        self.0.lock().unwrap().way = Some((kind, epoch));
+    }
+
+    pub(crate) fn way(&self) -> Option<(WayKind, Epoch)> {
+        self.0.lock().unwrap().way
+    }
+
+    /// These flows live here from now on, and no others.
+    pub(crate) fn carries(&self, numbers: impl IntoIterator<Item = u64>) {
+        let flows = numbers.into_iter().map(|number| FlowId { boot_us: 7, number });
+        self.0.lock().unwrap().live = flows.collect();
     }
 
     /// It serves the VM, and has found it so.
@@ -205,6 +224,36 @@ impl ProxyPort for ModelProxy {
         let more_after = last.filter(|_| rest.len() > PAGE);
         let (stragglers, left_out) = (Vec::new(), 0);
         Ok(PinnedPage { epoch, as_of_ms: 1_000, flows, stragglers, left_out, more_after })
+    }
+
+    async fn vm(&self, vm: &VmName) -> Result<Vm, CallTrouble> {
+        let inner = self.0.lock().unwrap();
+        if inner.is_silent {
+            return Err(refused("ending"));
+        }
+        let mark = inner.marks.get(vm).ok_or_else(|| refused("unknown_vm"))?;
+        let card = Card { mac: "02:00:00:00:02:01".parse().unwrap(), addresses: Vec::new() };
+        let way = inner.way.map(|(kind, epoch)| {
+            let (peers, packets) = (Vec::new(), None);
+            VmWay { kind, epoch, peers, card, packets }
+        });
+        let (vm, owner) = (vm.clone(), mark.owner().cloned());
+        Ok(Vm { vm, epoch: mark.epoch(), owner, ended: mark.ended(), placement: None, way })
+    }
+
+    /// As the proxy does: flows count only where the VM is away.
+    async fn reclaim(&self, _: &VmName, wish: &Reclaim) -> Result<Reclaimed, CallTrouble> {
+        let mut inner = self.0.lock().unwrap();
+        let is_away = matches!(inner.way, Some((WayKind::Away, _)));
+        if is_away && !wish.force && !inner.live.is_empty() {
+            return Err(refused("flows_live"));
+        }
+        if inner.way.is_some_and(|(_, epoch)| epoch > wish.release) {
+            return Err(refused("later_move"));
+        }
+        let broken_off = if is_away { std::mem::take(&mut inner.live) } else { BTreeSet::new() };
+        inner.way = None;
+        Ok(Reclaimed { broken_off: broken_off.into_iter().collect() })
     }
 }
 

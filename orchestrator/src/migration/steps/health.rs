@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use orchestrator_api::HealthTold;
+use placement::VmName;
 use proxy_api::{BackendAddress, Health as Found, Services};
 use saga::{Context, Observed, Step, StepId, Trouble};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -40,7 +41,7 @@ impl<P: Parties> Step for Health<'_, P> {
         let mut told = HealthTold::Unasked { why: format!("no answer within {HEALTH_MAX:?}") };
         loop {
             match timeout_at(until, proxy.services()).await {
-                Ok(Ok(services)) => told = self.health(&services),
+                Ok(Ok(services)) => told = health_of(&self.0.wanted.vm, &services),
                 Ok(Err(trouble)) => {
                     told = HealthTold::Unasked { why: daemon::with_causes(&trouble) };
                 }
@@ -56,25 +57,24 @@ impl<P: Parties> Step for Health<'_, P> {
     }
 }
 
-impl<P: Parties> Health<'_, P> {
-    fn health(&self, services: &Services) -> HealthTold {
-        let backends = services.services.iter().flat_map(|service| &service.backends);
-        let ours = backends.filter(|backend| backend.vm.as_ref() == Some(&self.0.wanted.vm));
-        let addresses: Vec<BackendAddress> =
-            ours.flat_map(|backend| backend.addresses.iter().cloned()).collect();
-        let are = |wanted: &[Found]| -> Vec<SocketAddr> {
-            let such = addresses.iter().filter(|address| wanted.contains(&address.health));
-            such.map(|address| address.address).take(ADDRESSES_TOLD_MAX).collect()
-        };
-        let (up, not_up) = (are(&[Found::Up]), are(&[Found::Down, Found::Unknown]));
-        if addresses.is_empty() {
-            HealthTold::Unserved
-        } else if !not_up.is_empty() {
-            HealthTold::Unhealthy { addresses: not_up }
-        } else if up.is_empty() {
-            HealthTold::Unchecked
-        } else {
-            HealthTold::Healthy { addresses: up.len() as u64 }
-        }
+/// What a proxy's checks have found of one VM.
+pub(in crate::migration) fn health_of(vm: &VmName, services: &Services) -> HealthTold {
+    let backends = services.services.iter().flat_map(|service| &service.backends);
+    let ours = backends.filter(|backend| backend.vm.as_ref() == Some(vm));
+    let addresses: Vec<BackendAddress> =
+        ours.flat_map(|backend| backend.addresses.iter().cloned()).collect();
+    let are = |wanted: &[Found]| -> Vec<SocketAddr> {
+        let such = addresses.iter().filter(|address| wanted.contains(&address.health));
+        such.map(|address| address.address).take(ADDRESSES_TOLD_MAX).collect()
+    };
+    let (up, not_up) = (are(&[Found::Up]), are(&[Found::Down, Found::Unknown]));
+    if addresses.is_empty() {
+        HealthTold::Unserved
+    } else if !not_up.is_empty() {
+        HealthTold::Unhealthy { addresses: not_up }
+    } else if up.is_empty() {
+        HealthTold::Unchecked
+    } else {
+        HealthTold::Healthy { addresses: up.len() as u64 }
     }
 }

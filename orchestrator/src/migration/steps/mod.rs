@@ -29,7 +29,7 @@ pub(super) use check::Check;
 pub(super) use claim::Claim;
 pub(super) use forget::Forget;
 pub(super) use give_back::GiveBack;
-pub(super) use health::Health;
+pub(super) use health::{Health, health_of};
 pub(super) use hold::Hold;
 pub(super) use memory::Memory;
 pub(super) use mirror::Mirror;
