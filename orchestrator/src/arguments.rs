@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use daemon::program::RunArguments;
 use orchestrator::cli::Common;
 use orchestrator::cli::commands::{Abort, Move, Status, VmStart, Wish};
+use orchestrator::cli::flows::Flows;
+use orchestrator::cli::reclaim::Reclaim;
 use orchestrator::cli::report::Report;
 use orchestrator::pki::LEAF_DAYS;
 use placement::{Identity, PartName, Role, SiteName};
@@ -30,6 +32,9 @@ Examples:
   causeway move web --to b
   causeway status web --follow
       Start a VM, see what a move would be like, move it, watch.
+
+  causeway reclaim web
+      Give back what the move left, once nobody uses it.
 
   causeway report web --html web.html
       What became of every connection that was alive when it moved.
@@ -165,6 +170,24 @@ again, `causeway abort web.1` calls it off.
 Exit codes: 0 the VM runs at the target; 3 the move was undone and the VM runs where it ran; 2 what
 was asked for cannot be; 1 all else.";
 
+const RECLAIM: &str = "\
+Examples:
+  causeway status web
+      How far the places that VM web has left are drained.
+  causeway reclaim web
+      Give back each of them: what leads packets from there to the VM, and the disk set aside.
+  causeway reclaim web --release 2 --keep-disk
+      One of them, and leave the disk web.moved-2 where it lies.
+  causeway flows kill 650f3a-1a
+  causeway reclaim web --force
+      Break off one flow that keeps a place; or all that do.
+
+It is refused while the VM is not well where it runs, while a move of it is under way, and while
+flows live at the place: they are listed then. What was done is not done again: after any failure,
+say the same once more.
+
+Exit codes: 0 done; 2 it cannot be, for the reason told; 1 all else.";
+
 const REPORT: &str = "\
 Examples:
   causeway report web
@@ -250,6 +273,11 @@ pub(crate) enum Command {
     Status(Status),
     /// Call a move off: the VM stays where it is. Refused once the VM runs at the target.
     Abort(Abort),
+    /// Give back what moves of a VM left where it was.
+    #[command(after_help = RECLAIM)]
+    Reclaim(Reclaim),
+    /// List the connections that proxies carry, or kill some.
+    Flows(Flows),
     /// Tell what became of every flow in a move, as a table, a page and a file.
     #[command(after_help = REPORT)]
     Report(Report),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use daemon::program::{self, Failure, RunArguments};
-use orchestrator::cli::{commands, report};
+use orchestrator::cli::{commands, flows, reclaim, report};
 use orchestrator::init::{self, InitError};
 use orchestrator::pki::{self, PkiError};
 use orchestrator::serve;
@@ -34,6 +34,8 @@ fn main() -> ExitCode {
         Command::Move(asked) => ask(commands::order_move(asked)),
         Command::Status(asked) => ask(commands::status(asked)),
         Command::Abort(asked) => ask(commands::abort(asked)),
+        Command::Reclaim(asked) => ask(reclaim::reclaim(asked)),
+        Command::Flows(asked) => ask(flows::flows(asked)),
         Command::Report(asked) => ask(report::report(asked)),
     })
 }

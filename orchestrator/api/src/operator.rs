@@ -5,6 +5,8 @@
 //! started in between.
 
 mod client;
+mod flows;
+mod leftovers;
 mod moves;
 mod report;
 mod vms;
@@ -16,6 +18,11 @@ use placement::Identity;
 use serde::{Deserialize, Serialize};
 
 pub use client::OperatorClient;
+pub use flows::{FlowKilled, FlowView, FlowsPart};
+pub use leftovers::{
+    Drain, DrainList, FLOWS_LIVE, FlowAt, LeftDisk, MoveReclaimed, ReclaimVm, UnaskedProxy,
+    VmReclaimed,
+};
 pub use moves::{
     AbortMove, AbortPromised, BeginMove, Earlier, MOVE_ID_BYTES_MAX, MoveBegun, MoveId,
     MoveIdError, MoveList, MoveState, MoveView, PlanMove, StepDoes, StepView,
@@ -48,6 +55,16 @@ pub mod path {
     /// `GET`, viewer and up: [`ReportPart`](super::ReportPart). Everybody is asked anew, and the first
     /// part of what comes of it answers. With `?made=MS&from=BYTE` a later part of that report.
     pub const MOVE_REPORT: &str = "/v1/moves/{move}/report";
+    /// `POST` of a [`ReclaimVm`](super::ReclaimVm), operator: [`VmReclaimed`](super::VmReclaimed).
+    /// Refused while flows live at the place that the VM has left, unless forced.
+    pub const VM_RECLAIM: &str = "/v1/vms/{vm}/reclaim";
+    /// `GET`, viewer and up: [`DrainList`](super::DrainList). `?vm=` asks of one VM.
+    pub const DRAINS: &str = "/v1/drains";
+    /// `GET`, viewer and up: [`FlowsPart`](super::FlowsPart). `?vm=`, `?site=`; `?from=` goes on
+    /// where a part ended.
+    pub const FLOWS: &str = "/v1/flows";
+    /// `POST`, operator: [`FlowKilled`](super::FlowKilled).
+    pub const FLOW_KILL: &str = "/v1/flows/{flow}/kill";
 }
 
 /// Longest wait of a call that follows a move.

@@ -6,7 +6,7 @@ use clap::Args;
 use daemon::config::{ConfigError, read};
 use daemon::program::{Failure, say};
 use orchestrator_api::operator::{
-    AbortMove, BeginMove, CallKey, MoveId, MoveState, PlanMove, StartVm,
+    AbortMove, BeginMove, CallKey, Drain, MoveId, MoveState, PlanMove, StartVm,
 };
 use orchestrator_api::{CallError, MoveOptions, VmDefinition};
 use placement::{PartName, SiteName, VmName};
@@ -16,7 +16,7 @@ use super::Common;
 use super::following::{Watched, follow};
 use super::line::{Line, LineError};
 use super::operator_file::OperatorFile;
-use super::words;
+use super::{reclaim, words};
 use crate::random;
 
 /// A move that ended undone.
@@ -188,7 +188,11 @@ pub async fn status(asked: Status) -> Result<(), Failure> {
             ));
         }
         let moves = line.call(async |client| client.moves().await).await.map_err(failed)?;
-        return tell(&asked.common, &moves, words::moves);
+        let drains = drains(&mut line, None).await?;
+        let told = WithDrains { told: moves, drains };
+        return tell(&asked.common, &told, |told| {
+            words::moves(&told.told) + &drained(&told.drains)
+        });
     };
     let id = match what.parse::<MoveId>() {
         Ok(id) => id,
@@ -198,7 +202,27 @@ pub async fn status(asked: Status) -> Result<(), Failure> {
         return watch(&mut line, &id, asked.common.json).await;
     }
     let view = line.call(async |client| client.one_move(&id, None).await).await.map_err(failed)?;
-    tell(&asked.common, &view, words::one_move)
+    let mut drains = drains(&mut line, Some(&id.vm)).await?;
+    drains.retain(|drain| drain.id == id);
+    let told = WithDrains { told: view, drains };
+    tell(&asked.common, &told, |told| words::one_move(&told.told) + &drained(&told.drains))
+}
+
+/// What is told, and the places that it is about which are not given back.
+#[derive(Serialize)]
+struct WithDrains<T> {
+    #[serde(flatten)]
+    told: T,
+    drains: Vec<Drain>,
+}
+
+async fn drains(line: &mut Line, vm: Option<&VmName>) -> Result<Vec<Drain>, Failure> {
+    let list = line.call(async |client| client.drains(vm).await).await.map_err(failed)?;
+    Ok(list.drains)
+}
+
+fn drained(drains: &[Drain]) -> String {
+    drains.iter().map(|drain| reclaim::drain(drain) + "\n").collect()
 }
 
 /// Calls a move off.
@@ -255,7 +279,7 @@ pub(super) async fn newest_of(line: &mut Line, vm: &str) -> Result<MoveId, Failu
     newest.ok_or_else(|| Failure::wrong(format!("VM {vm} has no moves; see `causeway vm list`")))
 }
 
-fn open(common: &Common) -> Result<Line, Failure> {
+pub(super) fn open(common: &Common) -> Result<Line, Failure> {
     let file = OperatorFile::load(common.config.as_deref()).map_err(Failure::wrong)?;
     Ok(Line::new(file))
 }
@@ -272,7 +296,7 @@ pub(super) fn failed(error: LineError) -> Failure {
     }
 }
 
-fn tell<T: Serialize>(
+pub(super) fn tell<T: Serialize>(
     common: &Common,
     value: &T,
     in_words: impl FnOnce(&T) -> String,
@@ -285,7 +309,7 @@ fn tell<T: Serialize>(
 }
 
 /// One for each call that changes something, so that its repetition is known.
-fn key() -> Result<CallKey, Failure> {
+pub(super) fn key() -> Result<CallKey, Failure> {
     let drawn = random::bytes().map_err(Failure::failed)?;
     format!("{:032x}", u128::from_ne_bytes(drawn)).parse().map_err(Failure::failed)
 }

@@ -9,16 +9,20 @@ use daemon::control::{
 };
 use daemon::telemetry::{METRICS_TYPE, Telemetry};
 use orchestrator_api::operator::{
-    AbortMove, AbortPromised, BeginMove, FOLLOW_MS_MAX, MoveBegun, MoveId, MoveList, PlanMove,
-    REPORT_GONE, ServiceStatus, StartVm, path,
+    AbortMove, AbortPromised, BeginMove, DrainList, FLOWS_LIVE, FOLLOW_MS_MAX, MoveBegun, MoveId,
+    MoveList, PlanMove, REPORT_GONE, ReclaimVm, ServiceStatus, StartVm, path,
 };
 use placement::{Identity, Owner, Role, VmName};
+use proxy_api::FlowId;
 use saga::AbortRefused;
 use tokio::time::timeout;
 
+use super::flows::{Asked, Unkilled};
+use super::leftovers::Unreclaimed;
 use super::moves::{MoveError, Shared};
 use super::places::{self, PlaceError};
 use super::reporting::Unreported;
+use crate::migration::reclaim::ReclaimError;
 
 /// Who may change something.
 const OPERATOR: &[Role] = &[Role::Operator];
@@ -54,6 +58,10 @@ pub(crate) fn routes(service: &Arc<Service>) -> Result<RouteTable, TableError> {
         .at(Method::GET, path::MOVE, VIEWER_AND_UP, follow)
         .at(Method::POST, path::MOVE_ABORT, OPERATOR, abort)
         .at(Method::GET, path::MOVE_REPORT, VIEWER_AND_UP, report)
+        .at(Method::POST, path::VM_RECLAIM, OPERATOR, reclaim)
+        .at(Method::GET, path::DRAINS, VIEWER_AND_UP, drains)
+        .at(Method::GET, path::FLOWS, VIEWER_AND_UP, flows)
+        .at(Method::POST, path::FLOW_KILL, OPERATOR, kill)
         .table()
 }
 
@@ -141,6 +149,98 @@ async fn report(service: Arc<Service>, request: Request) -> Answer {
     Reply::json(&part.map_err(|error| unreported(&error))?)
 }
 
+async fn reclaim(service: Arc<Service>, request: Request) -> Answer {
+    let vm: VmName = request.param("vm")?;
+    let wish: ReclaimVm = request.json()?;
+    let by = request.caller().clone();
+    // It goes on if the caller goes away: what is half given back is of use to nobody.
+    let done = tokio::spawn(async move { service.moves.reclaim(&by, &vm, &wish).await });
+    let done = done.await.map_err(|error| Refusal::internal(&error.to_string()))?;
+    Reply::json(&done.map_err(|error| unreclaimed(&error))?)
+}
+
+async fn drains(service: Arc<Service>, request: Request) -> Answer {
+    let [vm] = request.query(["vm"])?;
+    let vm = vm.map(|vm| vm.parse::<VmName>()).transpose()?;
+    Reply::json(&DrainList { drains: service.moves.drains(vm.as_ref()).await })
+}
+
+async fn flows(service: Arc<Service>, request: Request) -> Answer {
+    let [vm, site, from] = request.query(["vm", "site", "from"])?;
+    let asked = Asked {
+        vm: vm.map(|vm| vm.parse()).transpose()?,
+        site: site.map(|site| site.parse()).transpose()?,
+        from: from.map(|from| from.parse()).transpose()?,
+    };
+    if let Some(site) = asked.site.as_ref().filter(|site| service.moves.config.site(site).is_none())
+    {
+        return Err(misplaced(&PlaceError::UnknownSite(site.clone())));
+    }
+    Reply::json(&service.moves.flows(&asked).await)
+}
+
+async fn kill(service: Arc<Service>, request: Request) -> Answer {
+    let flow: FlowId = request.param("flow")?;
+    let killed = service.moves.kill(flow).await.map_err(|error| unkilled(&error))?;
+    tracing::info!(by = %request.caller(), %flow, site = %killed.at.site, "flow killed");
+    Reply::json(&killed)
+}
+
+fn unkilled(error: &Unkilled) -> Refusal {
+    match error {
+        Unkilled::Unknown { .. } => {
+            worded(StatusCode::NOT_FOUND, "unknown_flow", &error.to_string())
+        }
+        Unkilled::Several { .. } => worded(StatusCode::CONFLICT, "several", &error.to_string()),
+        Unkilled::Call(_) => {
+            let remedy = "see `causeway flows` for whether it lives";
+            Refusal::caused(StatusCode::BAD_GATEWAY, "not_killed", error, remedy)
+        }
+    }
+}
+
+fn unreclaimed(error: &Unreclaimed) -> Refusal {
+    let (status, code, remedy) = match error {
+        Unreclaimed::Place(error) => return misplaced(error),
+        Unreclaimed::UnderWay { .. } => {
+            return worded(StatusCode::CONFLICT, "under_way", &error.to_string());
+        }
+        Unreclaimed::Busy(_) => return worded(StatusCode::CONFLICT, "busy", &error.to_string()),
+        Unreclaimed::Nothing { .. } => {
+            return worded(StatusCode::CONFLICT, "nothing_left", &error.to_string());
+        }
+        Unreclaimed::UnknownRelease { .. } => {
+            return worded(StatusCode::NOT_FOUND, "unknown_release", &error.to_string());
+        }
+        Unreclaimed::Refused { source: ReclaimError::FlowsLive { .. }, .. } => (
+            StatusCode::CONFLICT,
+            FLOWS_LIVE,
+            "wait until they have ended, see `causeway flows`, or break them off with --force",
+        ),
+        Unreclaimed::Refused {
+            source:
+                ReclaimError::Unwell { .. }
+                | ReclaimError::Unhealthy { .. }
+                | ReclaimError::UnderWay { .. },
+            ..
+        } => (StatusCode::CONFLICT, "not_now", "say the same again then"),
+        Unreclaimed::Refused { .. } => (
+            StatusCode::BAD_GATEWAY,
+            "not_reclaimed",
+            "see to what is named, and say the same again: what is done is not done twice",
+        ),
+        Unreclaimed::NotKept(_) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "not_kept",
+            "see to the service's state folder, and say the same again",
+        ),
+        Unreclaimed::Ending(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "ending", "ask the service that starts next")
+        }
+    };
+    Refusal::caused(status, code, error, remedy)
+}
+
 fn unreported(error: &Unreported) -> Refusal {
     let (status, code, remedy) = match error {
         Unreported::Unknown(_) => {
@@ -166,6 +266,7 @@ fn refused(error: &MoveError) -> Refusal {
     let (status, code) = match error {
         MoveError::Place(error) => return misplaced(error),
         MoveError::UnderWay { .. } => (StatusCode::CONFLICT, "under_way"),
+        MoveError::BeingReclaimed(_) => (StatusCode::CONFLICT, "busy"),
         MoveError::There { .. } => (StatusCode::CONFLICT, "there"),
         MoveError::KeyReused(_) => (StatusCode::CONFLICT, "key_reused"),
         MoveError::Open(_) => {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use orchestrator_api::operator::{AbortMove, BeginMove, MoveId};
 use orchestrator_api::{Move, Place, Plan};
-use placement::{Identity, Pair, VmName};
+use placement::{Identity, Owner, Pair, VmName};
 use saga::journal::{Journal, JournalError};
 use saga::{AbortRefused, Driven, Event, OpenError, Runner, SagaName, Stopped, Wait, Workflow};
 use tokio::sync::Mutex;
@@ -19,6 +19,7 @@ use super::config::Config;
 use super::dial::TlsDial;
 use super::ordered::{AsOrdered, Ordered};
 use super::places::{self, PlaceError};
+use super::reclaimed::GivenBack;
 use super::reporting::Reports;
 use super::starting::Starting;
 use super::table::{Entry, Table};
@@ -41,10 +42,13 @@ pub(crate) struct Inner {
     journal: Arc<dyn Journal>,
     pub(crate) table: Arc<Table>,
     pub(crate) reports: Reports,
+    pub(crate) given_back: GivenBack,
     /// One order at a time: a VM has one move, and each a name of its own.
     ordering: Mutex<()>,
     /// VMs that are being started.
     pub(crate) starting: Starting,
+    /// VMs of which something is given back, or a move begins: never both at once.
+    pub(crate) reclaiming: Starting,
 }
 
 impl Deref for Shared {
@@ -74,6 +78,9 @@ pub(crate) enum MoveError {
         /// Which move.
         under_way: MoveId,
     },
+    /// What it left is being given back.
+    #[error("what VM {0} left elsewhere is being given back; order the move again in a moment")]
+    BeingReclaimed(VmName),
     /// It runs there.
     #[error("VM {vm} runs at {at} already; name another site or host")]
     There {
@@ -105,17 +112,31 @@ impl Shared {
         mover: MoveVm<Dialled<TlsDial>>,
         journal: Arc<dyn Journal>,
         table: Arc<Table>,
-        reports: Reports,
+        (reports, given_back): (Reports, GivenBack),
     ) -> Shared {
         let workflow = AsOrdered(mover);
         let ordering = Mutex::new(());
-        let starting = Starting::default();
-        Shared(Arc::new(Inner { config, workflow, journal, table, reports, ordering, starting }))
+        Shared(Arc::new(Inner {
+            config,
+            workflow,
+            journal,
+            table,
+            reports,
+            given_back,
+            ordering,
+            starting: Starting::default(),
+            reclaiming: Starting::default(),
+        }))
     }
 
     /// Whom moves can talk to.
     pub(crate) fn parties(&self) -> &Dialled<TlsDial> {
         &self.workflow.0.parties
+    }
+
+    /// In whose name they are spoken to.
+    pub(crate) fn owner(&self) -> &Owner {
+        &self.workflow.0.owner
     }
 
     /// Where moves' records lie.
@@ -131,6 +152,10 @@ impl Shared {
             let same = earlier.vm == wish.vm && earlier.pair.to.site == wish.site;
             return if same { Ok(id) } else { Err(MoveError::KeyReused(id)) };
         }
+        let _unclaimed = self
+            .reclaiming
+            .begin(&wish.vm)
+            .ok_or_else(|| MoveError::BeingReclaimed(wish.vm.clone()))?;
         if let Some(under_way) = self.table.under_way(&wish.vm) {
             return Err(MoveError::UnderWay { vm: wish.vm.clone(), under_way });
         }

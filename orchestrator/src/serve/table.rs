@@ -1,12 +1,12 @@
 //! All moves that the service knows of, as they are told: those under way, and those of the past.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use orchestrator_api::MoveProgress;
 use orchestrator_api::operator::{CallKey, MoveId, MoveView};
-use placement::VmName;
+use placement::{Release, VmName};
 use saga::{Control, Notice, SagaName, Watcher};
 use tokio::sync::{Notify, watch};
 
@@ -44,6 +44,11 @@ impl Entry {
         let mut seen = self.telling.subscribe();
         // Fails only if the sender is gone, which is in `self`.
         let _ = seen.wait_for(|telling| telling.view().version != version).await;
+    }
+
+    /// The word by which the VM left, once the move's source has given it.
+    pub(crate) fn release(&self) -> Option<Release> {
+        self.telling.borrow().release().cloned()
     }
 
     pub(crate) fn tell(&self, how: impl FnOnce(&mut Telling)) {
@@ -106,6 +111,20 @@ impl Table {
         let mut views: Vec<MoveView> = self.lock().values().map(|entry| entry.view()).collect();
         views.sort_by_key(|view| std::cmp::Reverse(view.began_at_unix_ms));
         views
+    }
+
+    /// Every move of a VM, the oldest first.
+    pub(crate) fn of(&self, vm: &VmName) -> Vec<(MoveId, Arc<Entry>)> {
+        let moves = self.lock();
+        let of_vm = moves.iter().filter(|(id, _)| id.vm == *vm);
+        let mut of_vm: Vec<_> = of_vm.map(|(id, entry)| (id.clone(), Arc::clone(entry))).collect();
+        of_vm.sort_by_key(|(id, _)| id.number);
+        of_vm
+    }
+
+    /// Every VM that has moves.
+    pub(crate) fn vms(&self) -> BTreeSet<VmName> {
+        self.lock().keys().map(|id| id.vm.clone()).collect()
     }
 
     /// The move that this call began.

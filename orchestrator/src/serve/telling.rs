@@ -3,7 +3,7 @@
 
 use orchestrator_api::MoveProgress;
 use orchestrator_api::operator::{Earlier, MoveId, MoveState, MoveView, StepDoes, StepView};
-use placement::Epoch;
+use placement::{Epoch, Release};
 use saga::{Cause, Ended, Event, Kind};
 
 use super::followed;
@@ -11,6 +11,8 @@ use super::ordered::Ordered;
 
 /// Most lines that a move's view keeps of what happened.
 const TOLD_MAX: usize = 32;
+/// The step whose outcome is the word by which the VM leaves.
+const RELEASE: &str = "release";
 
 /// A move as its events so far make it.
 #[derive(Debug, Clone)]
@@ -18,6 +20,8 @@ pub(crate) struct Telling {
     view: MoveView,
     /// The pivot, once it was about to be sent.
     pivot: Option<String>,
+    /// The word by which the VM left.
+    release: Option<Release>,
 }
 
 impl Telling {
@@ -44,12 +48,17 @@ impl Telling {
             told: Vec::new(),
             waits_at_gate: None,
         };
-        Telling { view, pivot: None }
+        Telling { view, pivot: None, release: None }
     }
 
     /// What is told of it now.
     pub(crate) fn view(&self) -> &MoveView {
         &self.view
+    }
+
+    /// The word by which the VM left, once the source has given it.
+    pub(crate) fn release(&self) -> Option<&Release> {
+        self.release.as_ref()
     }
 
     /// One more event.
@@ -74,6 +83,9 @@ impl Telling {
             Event::Again { step, reason } => self.again(step, reason),
             Event::Done { step, outcome } => {
                 followed::done(&mut self.view, step, outcome);
+                if step == RELEASE {
+                    self.release = serde_json::from_value(outcome.clone()).ok();
+                }
                 self.end(step, StepDoes::Done, at_unix_ms);
                 self.view.is_past_pivot |= self.pivot.as_ref() == Some(step);
             }
@@ -138,6 +150,7 @@ impl Telling {
         (self.view.names, self.view.health) = (None, None);
         self.view.state = MoveState::UnderWay;
         self.pivot = None;
+        self.release = None;
     }
 
     fn begin(&mut self, step: &str, at_unix_ms: u64) {

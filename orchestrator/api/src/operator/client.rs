@@ -2,12 +2,13 @@
 //! the connection beside the call, and decides how long to wait.
 
 use exchange::{CallError, Connection, Exchange, filled};
-use placement::VmName;
+use placement::{SiteName, VmName};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    AbortMove, AbortPromised, BeginMove, MoveBegun, MoveId, MoveList, MoveView, PlanMove,
-    ReportPart, ServiceStatus, StartVm, VmPlaces, VmStarted, path,
+    AbortMove, AbortPromised, BeginMove, DrainList, FlowKilled, FlowsPart, MoveBegun, MoveId,
+    MoveList, MoveView, PlanMove, ReclaimVm, ReportPart, ServiceStatus, StartVm, VmPlaces,
+    VmReclaimed, VmStarted, path,
 };
 use crate::migration::Plan;
 
@@ -116,6 +117,54 @@ impl OperatorClient {
             path.push_str(&format!("?made={made}&from={from}"));
         }
         self.0.get(&path).await
+    }
+
+    /// Gives back what moves of a VM left.
+    ///
+    /// # Errors
+    /// See [`CallError`]; among them [`FLOWS_LIVE`](super::FLOWS_LIVE). Where the connection broke,
+    /// say it again with the same key.
+    pub async fn reclaim(
+        &mut self,
+        vm: &VmName,
+        wish: &ReclaimVm,
+    ) -> Result<VmReclaimed, CallError> {
+        self.0.say(&filled(path::VM_RECLAIM, &[vm]), wish).await
+    }
+
+    /// How far the places that VMs have left, or that one VM has, are drained.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn drains(&mut self, vm: Option<&VmName>) -> Result<DrainList, CallError> {
+        let vm = vm.map(|vm| format!("?vm={vm}")).unwrap_or_default();
+        self.0.get(&(path::DRAINS.to_owned() + &vm)).await
+    }
+
+    /// A part of the live flows: of one VM, of one site, or all; from where the last part ended.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn flows(
+        &mut self,
+        vm: Option<&VmName>,
+        site: Option<&SiteName>,
+        from: Option<&str>,
+    ) -> Result<FlowsPart, CallError> {
+        let vm = vm.map(|vm| format!("vm={vm}"));
+        let site = site.map(|site| format!("site={site}"));
+        let from = from.map(|from| format!("from={from}"));
+        let asked: Vec<String> = [vm, site, from].into_iter().flatten().collect();
+        let mark = if asked.is_empty() { "" } else { "?" };
+        self.0.get(&format!("{}{mark}{}", path::FLOWS, asked.join("&"))).await
+    }
+
+    /// Kills a flow, whichever proxy carries it.
+    ///
+    /// # Errors
+    /// See [`CallError`]; among them, that no such flow lives.
+    pub async fn kill(&mut self, flow: &str) -> Result<FlowKilled, CallError> {
+        self.0.post(&filled(path::FLOW_KILL, &[&flow])).await
     }
 
     /// Asks that a move be called off.
