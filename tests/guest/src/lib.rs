@@ -16,6 +16,7 @@ pub mod flows;
 pub mod log;
 mod random;
 pub mod records;
+pub mod resolver;
 pub mod server;
 pub mod service;
 pub mod settings;
