@@ -245,6 +245,8 @@ A description; examples/two-sites and examples/three-sites have whole ones:
 
   # [[image]], [[vm]], [[service]] with [[service.at]], [[steered]]: as in the examples
 
+A site later: describe it in the same file, and `causeway init causeway.toml --out FOLDER --add`.
+
 Of each pair of proxies exactly one dials the other: the later by site and name, or the only one
 that has no 'tunnel'.
 
@@ -351,6 +353,10 @@ pub(crate) struct Installation {
     /// The folder to make; it must not exist, or be empty.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) out: PathBuf,
+    /// Bring what is new in the description, such as a site, into the installation in that folder. Its
+    /// keys stay, configurations are made anew, and what it was is kept as FOLDER.before.
+    #[arg(long)]
+    pub(crate) add: bool,
     /// How long the certificates are valid.
     #[arg(long, default_value_t = LEAF_DAYS, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) days: u32,

@@ -59,13 +59,18 @@ fn ask(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure
 }
 
 fn install(asked: &Installation) -> Result<(), Failure> {
-    let made = init::init(&asked.description, &asked.out, asked.days, SystemTime::now());
+    let make = if asked.add { init::add } else { init::init };
+    let made = make(&asked.description, &asked.out, asked.days, SystemTime::now());
     let made = made.map_err(|error| match error {
         InitError::Pki(error) => pki_failure(error),
         InitError::System { .. } | InitError::Unfit { .. } | InitError::Text(_) => {
             Failure::failed(error)
         }
-        InitError::Description(_) | InitError::Exists { .. } => Failure::wrong(error),
+        InitError::Description(_)
+        | InitError::Exists { .. }
+        | InitError::NothingThere { .. }
+        | InitError::Undescribed { .. }
+        | InitError::InTheWay { .. } => Failure::wrong(error),
     })?;
     let told = if asked.json { format!("{}\n", made.as_json()) } else { made.to_string() };
     // The files are there, whoever hears of them.

@@ -11,8 +11,9 @@
 //! ```
 //!
 //! All of it is written to a folder beside, checked there, and takes its name last: it is there whole
-//! or not at all, and nothing is overwritten.
+//! or not at all, and nothing is overwritten. What an installation that grows keeps is in [`adding`].
 
+mod adding;
 mod configurations;
 mod description;
 
@@ -29,6 +30,7 @@ use placement::{Identity, Role};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use self::adding::Earlier;
 use self::configurations::{Part, TextError};
 use self::description::Description;
 use crate::pki::folder::{self, Entry};
@@ -39,6 +41,8 @@ use crate::serve;
 const AUTHORITY: &str = "authority";
 /// The folder of all parts' folders.
 const SITES: &str = "sites";
+/// A part's papers, as `pki` names them.
+const PAPERS: [&str; 3] = ["certificate.pem", "key.pem", "ca.pem"];
 /// Where the commands that are told expect a part's folder on its host.
 const ON_HOST: &str = "/etc/causeway";
 
@@ -51,10 +55,32 @@ pub enum InitError {
     /// There is an installation already.
     #[error(
         "{}: exists and is not empty, and may hold keys that are in use: nothing is overwritten; \
-         write to another folder, and move over what is wanted of it", path.display()
+         choose another folder, or write --add, which keeps all keys and brings in what is new",
+        path.display()
     )]
     Exists {
         /// The folder.
+        path: PathBuf,
+    },
+    /// There is nothing to add to.
+    #[error("{}: holds no installation of `causeway init` to add to; leave out --add", path.display())]
+    NothingThere {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A part is there that the description has no more.
+    #[error(
+        "{}: is no longer described, and --add takes nothing away; describe it, or move its folder \
+         away first", path.display()
+    )]
+    Undescribed {
+        /// The part's folder.
+        path: PathBuf,
+    },
+    /// What an earlier `--add` has kept is where this one's would be.
+    #[error("{}: is where the earlier installation would be kept; move it away first", path.display())]
+    InTheWay {
+        /// The file or folder.
         path: PathBuf,
     },
     /// Certificates or folders cannot be made.
@@ -76,7 +102,7 @@ pub enum InitError {
         description: PathBuf,
         /// What the service says.
         #[source]
-        source: LoadError,
+        source: Box<LoadError>,
     },
     /// What a configuration says cannot be written as text.
     #[error("no text can be made of a configuration; report it")]
@@ -97,15 +123,30 @@ impl From<PkiError> for InitError {
 pub struct Installation {
     out: PathBuf,
     parts: Vec<Written>,
+    /// Where the earlier one is.
+    before: Option<PathBuf>,
 }
 
 /// One part's folder.
 #[derive(Debug, Serialize)]
 struct Written {
     identity: Identity,
+    change: Change,
     folder: PathBuf,
     /// The configuration first.
     files: Vec<PathBuf>,
+}
+
+/// Whether a part's host must be given its folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Change {
+    /// It was not there before.
+    New,
+    /// It was, with other configuration.
+    Changed,
+    /// It is as it was.
+    Same,
 }
 
 /// Makes an installation in the folder `out`, with certificates that are good for `days`.
@@ -118,34 +159,115 @@ pub fn init(
     days: u32,
     now: SystemTime,
 ) -> Result<Installation, InitError> {
-    let described = Description::read(description)?;
-    let parts = configurations::of(&described)?;
+    let making = Making { description, out, days, now };
+    let (described, parts) = making.parts()?;
     // The renaming refuses it as well; said before keys are made, it is said at once.
     if fs::read_dir(out).is_ok_and(|mut inside| inside.next().is_some()) {
         return Err(InitError::Exists { path: out.to_owned() });
     }
     let made = folder::begin(out)?;
-    let authority = made.path().join(AUTHORITY);
-    pki::init(&authority, now)?;
-    let mut written = Vec::new();
-    for part in &parts {
-        write(made.path(), &authority, part, days, now)?;
-        written.push(part.written(out));
-    }
-    let serve = part_folder(made.path(), &described.serve_identity()).join("serve.toml");
-    serve::run::Loaded::read(&serve)
-        .map_err(|source| InitError::Unfit { description: description.to_owned(), source })?;
+    pki::init(&made.path().join(AUTHORITY), now)?;
+    let written = making.fill(made.path(), &described, &parts, None)?;
     folder::finish(made, out)?;
-    Ok(Installation { out: out.to_owned(), parts: written })
+    Ok(Installation { out: out.to_owned(), parts: written, before: None })
+}
+
+/// Brings what is new in the description into the installation in `out`: its keys stay, all
+/// configurations are made anew, and what it was is kept beside it.
+///
+/// # Errors
+/// The description is wrong or lacks what is there, or the folder holds no installation. Then nothing
+/// was changed.
+pub fn add(
+    description: &Path,
+    out: &Path,
+    days: u32,
+    now: SystemTime,
+) -> Result<Installation, InitError> {
+    let making = Making { description, out, days, now };
+    let (described, parts) = making.parts()?;
+    let earlier = Earlier::find(out, &parts)?;
+    let made = folder::begin(out)?;
+    earlier.carry_authority(made.path())?;
+    let written = making.fill(made.path(), &described, &parts, Some(&earlier))?;
+    let before = Some(earlier.replace(made)?);
+    Ok(Installation { out: out.to_owned(), parts: written, before })
+}
+
+/// What an installation is made of.
+struct Making<'a> {
+    description: &'a Path,
+    out: &'a Path,
+    days: u32,
+    now: SystemTime,
+}
+
+impl Making<'_> {
+    fn parts(&self) -> Result<(Description, Vec<Part>), InitError> {
+        let described = Description::read(self.description)?;
+        let parts = configurations::of(&described)?;
+        Ok((described, parts))
+    }
+
+    /// Fills a folder that has the CA, and lets the service read what it would start from.
+    fn fill(
+        &self,
+        root: &Path,
+        described: &Description,
+        parts: &[Part],
+        earlier: Option<&Earlier>,
+    ) -> Result<Vec<Written>, InitError> {
+        let mut written = Vec::new();
+        for part in parts {
+            let was_there = self.write(root, part, earlier)?;
+            let is_same = earlier.is_some_and(|earlier| earlier.has(part));
+            let change = match (was_there, is_same) {
+                (false, _) => Change::New,
+                (true, false) => Change::Changed,
+                (true, true) => Change::Same,
+            };
+            written.push(part.written(change, self.out));
+        }
+        let serve = part_folder(root, &described.serve_identity()).join("serve.toml");
+        serve::run::Loaded::read(&serve).map_err(|error| {
+            let (description, source) = (self.description.to_owned(), Box::new(error));
+            InitError::Unfit { description, source }
+        })?;
+        Ok(written)
+    }
+
+    /// Writes a part's folder; says whether it had papers already.
+    fn write(
+        &self,
+        root: &Path,
+        part: &Part,
+        earlier: Option<&Earlier>,
+    ) -> Result<bool, InitError> {
+        let into = part_folder(root, &part.identity);
+        let system = |source| InitError::System { path: into.clone(), source };
+        make_folder(into.parent().unwrap_or(root)).map_err(system)?;
+        let was_there = match earlier {
+            Some(earlier) => earlier.carry_papers(&part.identity, &into)?,
+            None => false,
+        };
+        if !was_there {
+            pki::issue(&root.join(AUTHORITY), &part.identity, self.days, &into, self.now)?;
+        }
+        let mut entries = Vec::new();
+        for (path, content) in &part.files {
+            entries.push(Entry { path, mode: folder::PUBLIC, content: content.clone() });
+        }
+        folder::fill(&into, &entries).map_err(system)?;
+        Ok(was_there)
+    }
 }
 
 impl Part {
-    fn written(&self, out: &Path) -> Written {
+    fn written(&self, change: Change, out: &Path) -> Written {
         let folder = part_folder(out, &self.identity);
-        let papers = ["certificate.pem", "key.pem", "ca.pem"];
-        let names = self.files.iter().map(|(name, _)| name.as_str()).chain(papers);
+        let names = self.files.iter().map(|(name, _)| name.as_str()).chain(PAPERS);
         let files = names.map(|name| folder.join(name)).collect();
-        Written { identity: self.identity.clone(), folder, files }
+        Written { identity: self.identity.clone(), change, folder, files }
     }
 }
 
@@ -157,23 +279,8 @@ impl Description {
     }
 }
 
-fn write(
-    root: &Path,
-    authority: &Path,
-    part: &Part,
-    days: u32,
-    now: SystemTime,
-) -> Result<(), InitError> {
-    let into = part_folder(root, &part.identity);
-    let system = |source| InitError::System { path: into.clone(), source };
-    let site = into.parent().unwrap_or(root);
-    DirBuilder::new().recursive(true).mode(folder::FOLDER).create(site).map_err(system)?;
-    pki::issue(authority, &part.identity, days, &into, now)?;
-    let mut entries = Vec::new();
-    for (path, content) in &part.files {
-        entries.push(Entry { path, mode: folder::PUBLIC, content: content.clone() });
-    }
-    folder::fill(&into, &entries).map_err(system)
+fn make_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(folder::FOLDER).create(path)
 }
 
 fn part_folder(root: &Path, identity: &Identity) -> PathBuf {
@@ -188,7 +295,11 @@ impl Installation {
     /// For programs.
     #[must_use]
     pub fn as_json(&self) -> Value {
-        json!({ "authority": self.out.join(AUTHORITY), "parts": self.parts })
+        json!({
+            "authority": self.out.join(AUTHORITY),
+            "parts": self.parts,
+            "before": self.before,
+        })
     }
 }
 
@@ -197,9 +308,17 @@ impl fmt::Display for Installation {
         let authority = self.out.join(AUTHORITY);
         writeln!(f, "{}: the CA; keep it off every host", authority.display())?;
         for part in &self.parts {
-            writeln!(f, "{}", part.folder.display())?;
+            let change = match part.change {
+                Change::New => "",
+                Change::Changed => " (has another configuration)",
+                Change::Same => " (as it was)",
+            };
+            writeln!(f, "{}{change}", part.folder.display())?;
             let Some(run) = part.run() else { continue };
             writeln!(f, "    {run}")?;
+        }
+        if let Some(before) = &self.before {
+            writeln!(f, "{}: what was there before", before.display())?;
         }
         writeln!(f, "Copy each folder to its host, into {ON_HOST}, and run there what is below it.")
     }

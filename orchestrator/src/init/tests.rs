@@ -182,3 +182,56 @@ fn what_is_said_names_every_file_there_is() {
         "{text}"
     );
 }
+
+#[test]
+fn a_site_that_is_added_leaves_every_key_as_it_was() {
+    let (home, out) = made("two-sites");
+    let keys = |root: &Path| -> BTreeMap<String, Vec<u8>> {
+        let secret = |name: &String| name.ends_with("key.pem") || name.ends_with("ca.key");
+        let names = files(root).into_keys().filter(secret);
+        names.map(|name| (name.clone(), fs::read(root.join(&name)).unwrap())).collect()
+    };
+    let (keys_before, files_before) = (keys(&out), files(&out));
+    let added = add(&example("three-sites"), &out, LEAF_DAYS, now()).unwrap();
+
+    let keys_after = keys(&out);
+    assert!(keys_before.iter().all(|(name, key)| keys_after[name] == *key));
+    assert_eq!(keys_after.len(), keys_before.len() + 3);
+    assert!(files(&out).values().all(|mode| [0o600, 0o644].contains(mode)));
+    assert_eq!(files(&home.path().join("out.before")), files_before);
+    let config = read(&out.join("sites/a/proxy-p1/proxy.toml"));
+    assert_eq!(config["tunnel"]["peer"].as_array().unwrap().len(), 2);
+    let change = |identity: &str| {
+        let found = added.parts.iter().find(|part| part.identity.to_string() == identity);
+        found.unwrap().change
+    };
+    assert_eq!(change("causeway://site/c/role/agent/name/hv1"), Change::New);
+    assert_eq!(change("causeway://site/a/role/proxy/name/p1"), Change::Changed);
+    assert_eq!(change("causeway://site/a/role/agent/name/hv1"), Change::Same);
+
+    let again = add(&example("three-sites"), &out, LEAF_DAYS, now()).unwrap_err();
+    assert!(matches!(again, InitError::InTheWay { .. }), "{again}");
+    assert_eq!(names(home.path()), ["out", "out.before"]);
+}
+
+#[test]
+fn adding_takes_nothing_away_and_needs_something_to_add_to() {
+    let (home, out) = made("three-sites");
+    let before = files(home.path());
+    let error = add(&example("two-sites"), &out, LEAF_DAYS, now()).unwrap_err();
+    assert!(
+        matches!(&error, InitError::Undescribed { path } if path.starts_with(out.join("sites/c"))),
+        "{error}"
+    );
+    let error = add(&example("two-sites"), home.path(), LEAF_DAYS, now()).unwrap_err();
+    assert!(matches!(error, InitError::NothingThere { .. }), "{error}");
+    assert_eq!(files(home.path()), before);
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}

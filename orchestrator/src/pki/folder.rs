@@ -49,6 +49,11 @@ pub(crate) fn begin(path: &Path) -> Result<TempDir, PkiError> {
 /// makes the renaming fail, unless it was an empty folder.
 pub(crate) fn finish(made: TempDir, path: &Path) -> Result<(), PkiError> {
     take_name(made, path)?;
+    sync_outer(path)
+}
+
+/// Brings names in the folder that `path` stands in to disk.
+pub(crate) fn sync_outer(path: &Path) -> Result<(), PkiError> {
     let system = |source| PkiError::System { path: path.to_owned(), action: "synced", source };
     File::open(outer(path)).and_then(|outer| outer.sync_all()).map_err(system)
 }

@@ -1,6 +1,6 @@
 //! `[[zone]]` and `[[steered]]`, from written to checked: what the name servers of all sites serve.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use daemon::config::{Problems, Told};
 use placement::{PartName, SiteName, VmName};
@@ -82,7 +82,7 @@ fn is_in(name: &str, zone: &str) -> bool {
 /// Its addresses, as its zone has them.
 fn addresses_of(server: &NameServer) -> impl Iterator<Item = Record> {
     [("A", true), ("AAAA", false)].into_iter().filter_map(|(kind, is_v4)| {
-        let ips = server.dns.iter().map(|at| at.ip()).filter(|ip| ip.is_ipv4() == is_v4);
+        let ips = server.dns.iter().map(SocketAddr::ip).filter(|ip| ip.is_ipv4() == is_v4);
         let data: Vec<String> = ips.map(|ip| ip.to_string()).collect();
         let name = server.host.clone();
         (!data.is_empty()).then(|| Record { name, kind: kind.to_owned(), data, ttl_s: None })
