@@ -8,6 +8,7 @@ mod hold;
 mod lookout;
 mod model_proxy;
 mod moves;
+mod names;
 mod refusals;
 mod service;
 mod tunnel;

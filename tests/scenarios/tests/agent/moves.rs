@@ -2,7 +2,7 @@
 //! tunnel between them, over a WAN that loses packets.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::thread;
 
@@ -23,6 +23,7 @@ use wan::Change;
 use crate::asking::{Papers, vm};
 use crate::crew::{Crew, RECORDS_START, WAIT_MAX, guest, until};
 use crate::lookout::Lookout;
+use crate::names::{NAME, NameServer, TTL_S, Visitors};
 use crate::service::Service;
 use crate::users::{Users, ledger_agrees};
 
@@ -46,7 +47,8 @@ fn a_vm_goes_there_and_back_as_it_is_told_and_its_records_are_whole() {
     let (a, b) = (world.site("a"), world.site("b"));
     let papers = Papers::new();
     let crews = [a, b].map(|site| Crew::start(&world, site, &papers, &machine));
-    let service = Service::start(&world, &papers);
+    let servers = [a, b].map(|site| NameServer::start(&world, site, &papers));
+    let service = Service::start_with_names(&world, &papers);
     let mac = addresses::vm(1).mac;
     let witnesses = [a, b].map(|s| Witness::start(s.name(), &s.hypervisor(), mac).unwrap());
     let untouched = Snapshot::take(b.place()).unwrap();
@@ -62,6 +64,11 @@ fn a_vm_goes_there_and_back_as_it_is_told_and_its_records_are_whole() {
     let told = service.says(&["plan", "web", "--to", "b", "--json"], 0);
     let plan: Plan = serde_json::from_str(&told).unwrap();
     assert!(plan.is_go() && plan.estimate.is_some(), "{plan:?}");
+    let named: Vec<_> = plan.names.iter().map(|name| (&name.name[..], name.follows)).collect();
+    assert_eq!(named, [(NAME, true)], "{plan:?}");
+    servers.iter().for_each(|server| server.answers(a, false));
+    let mut visitors = Visitors::of(&servers[0]);
+    assert_eq!(visitors.go_to(0), [IpAddr::from(a.vip(1).v4); 2]);
     // Nothing was touched for it.
     nothing_left(b, &untouched, false);
 
@@ -73,11 +80,23 @@ fn a_vm_goes_there_and_back_as_it_is_told_and_its_records_are_whole() {
     service.waits_at("web.1", "web.release.done");
     let again = service.says(&["move", "web", "--to", "b"], 2);
     assert!(again.contains("web.1"), "{again}");
+    servers.iter().for_each(|server| server.answers(a, true));
     let disks = [a, b].map(disk).map(|disk| fs::read(disk).unwrap());
     assert!(disks[0] == disks[1], "the disks differ while the VM stands still");
     assert!(disks[0].iter().any(|byte| *byte != 0), "the disk is empty");
     service.open_gate("web.release.done");
-    assert_eq!(service.end_of("web.1").state, MoveState::Completed);
+    let ended = service.end_of("web.1");
+    assert_eq!(ended.state, MoveState::Completed);
+    servers.iter().for_each(|server| server.answers(b, false));
+    // Who honours the TTL comes to the new place once it has run out; who does not never does.
+    assert_eq!(visitors.go_to(TTL_S - 1), [IpAddr::from(a.vip(1).v4); 2]);
+    assert_eq!(visitors.go_to(TTL_S), [b, a].map(|site| IpAddr::from(site.vip(1).v4)));
+    let names = ended.names.expect("name servers were told");
+    assert_eq!((names.confirmed, &names.unconfirmed[..]), (2, &[][..]));
+    let until_s = names.outdated_until_unix_s.expect("old answers run out");
+    assert!(until_s * 1_000 > ended.began_at_unix_ms, "{until_s}");
+    let told = service.says(&["status", "web.1"], 0);
+    assert!(told.contains("older answers run out at"), "{told}");
     arrived(b);
     ledger_agrees(&service, "web.1", &crews[0], &mut users);
     let late = service.says(&["abort", "web.1"], 2);
@@ -85,6 +104,7 @@ fn a_vm_goes_there_and_back_as_it_is_told_and_its_records_are_whole() {
 
     let told = service.says(&["move", "web", "--to", "a"], 0);
     assert!(told.contains("completed") && told.contains("start"), "{told}");
+    servers.iter().for_each(|server| server.answers(a, false));
     arrived(a);
     nothing_left(b, &untouched, true);
 
@@ -235,6 +255,7 @@ fn nothing_left(site: &Site, before: &Snapshot, has_been: bool) {
     let mut allowed = vec![
         Allowance::new("the record", Kind::File, "/var/lib/causeway/agent/"),
         Allowance::new("the claim", Kind::File, "/var/lib/causeway/proxy/"),
+        Allowance::new("what was said of names", Kind::File, "/var/lib/causeway/gslb/"),
     ];
     if has_been {
         let aside = format!("{DISKS}/{}.moved-", vm());

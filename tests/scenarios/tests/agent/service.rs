@@ -31,6 +31,15 @@ pub(crate) struct Service {
 impl Service {
     /// Writes what it needs, and starts it.
     pub(crate) fn start(world: &World, papers: &Papers) -> Service {
+        Service::start_as(world, papers, &configuration(world, false))
+    }
+
+    /// The same, which knows a name server at each site, too.
+    pub(crate) fn start_with_names(world: &World, papers: &Papers) -> Service {
+        Service::start_as(world, papers, &configuration(world, true))
+    }
+
+    fn start_as(world: &World, papers: &Papers, configuration: &str) -> Service {
         let desk = world.desk();
         for (role, name) in [("orchestrator", "serve"), ("operator", "ada")] {
             let bundle = papers.bundle("a", role, name);
@@ -39,7 +48,7 @@ impl Service {
                 put(&desk, &format!("/etc/causeway/{name}/{file}"), &bytes);
             }
         }
-        put(&desk, CONFIG, configuration(world).as_bytes());
+        put(&desk, CONFIG, configuration.as_bytes());
         let address = addresses::desk().v4;
         let operator = format!(
             "[server]\naddress = \"{address}:7400\"\nsite = \"a\"\nname = \"serve\"\n{}",
@@ -144,7 +153,7 @@ fn said(words: &[&str], output: &Output, code: i32) -> String {
     said
 }
 
-fn configuration(world: &World) -> String {
+fn configuration(world: &World, has_names: bool) -> String {
     let mut text = format!(
         "site = \"a\"\nname = \"serve\"\n[control]\nlisten = \"{}:7400\"\n{}\
          [state]\nfolder = \"/var/lib/causeway/serve\"\n[gates]\nfolder = \"{GATES}\"\n",
@@ -159,6 +168,9 @@ fn configuration(world: &World) -> String {
              [[sites.proxy]]\nname = \"p1\"\naddress = \"{proxy}:7401\"\n\
              [[sites.agent]]\nname = \"hv1\"\naddress = \"{agent}:7402\"\n"
         );
+        if has_names {
+            text += &format!("[[sites.name_server]]\nname = \"ns1\"\naddress = \"{proxy}:7404\"\n");
+        }
     }
     text
 }
