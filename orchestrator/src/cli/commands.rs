@@ -65,9 +65,10 @@ pub struct Wish {
     /// How long the VM may stand still, whatever the reason, before the move is called off.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(100..))]
     stopped_ms_max: Option<u64>,
-    /// Keep the VM's packets back while it stands still, and have them follow it.
+    /// Do not keep the VM's packets back while it stands still, nor have them follow it: its users'
+    /// connections break. For networks on which an agent has no proxy to tell of a hold.
     #[arg(long)]
-    hold: bool,
+    no_hold: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -247,7 +248,7 @@ impl Wish {
             pause_ms: self.pause_ms.unwrap_or(default.pause_ms),
             pace_bytes_per_s: pace.unwrap_or(default.pace_bytes_per_s),
             stopped_ms_max: self.stopped_ms_max.unwrap_or(default.stopped_ms_max),
-            hold: self.hold,
+            hold: !self.no_hold,
         }
     }
 }

@@ -263,12 +263,17 @@ fn forbid_plain(
     if definition.cards.len() > 1 {
         let thing = format!("VM {}", definition.name);
         let what = format!("has {} network cards, and packets follow one", definition.cards.len());
-        findings.push(forbids(thing, what, "move it without a hold"));
+        findings.push(forbids(
+            thing,
+            what,
+            "order it with --no-hold, which breaks its connections",
+        ));
     }
     let plain = networks.iter().filter(|network| network.level == NetworkLevel::Plain);
     for PlannedNetwork { network, .. } in plain {
         let what = "packets cannot be kept back at both ends".to_owned();
-        let remedy = "give both agents their proxy's address, or move without a hold";
+        let remedy =
+            "give both agents their proxy's address, or order --no-hold, which breaks connections";
         findings.push(forbids(network_name(network), what, remedy));
     }
 }

@@ -20,7 +20,7 @@ use rustix::process::Signal;
 use wan::Change;
 
 use crate::asking::{self, Asked, Papers, authority, order, owner, vm};
-use crate::tunnel::{Channels, Proxy};
+use crate::tunnel::{Channels, Proxy, control_address};
 
 /// Longest wait for anything, on a machine busy with compilers.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(120);
@@ -66,6 +66,19 @@ impl<'w> Crew<'w> {
         Crew::start_telling(world, site, papers, machine, None)
     }
 
+    /// The same, where packets follow a VM: the site's proxy has a leg, and the agent tells it of
+    /// holds.
+    pub(crate) fn start_joined(
+        world: &'w World,
+        site: &'w Site,
+        papers: &Papers,
+        machine: &Machine,
+    ) -> Crew<'w> {
+        let proxy = Arc::new(Proxy::start(world, site, papers, true));
+        let address = Some(control_address(site));
+        Crew::start_beside(proxy, site, papers, machine, address)
+    }
+
     /// The same, with an agent that tells a proxy at this address of holds.
     pub(crate) fn start_telling(
         world: &'w World,
@@ -74,8 +87,18 @@ impl<'w> Crew<'w> {
         machine: &Machine,
         proxy_address: Option<SocketAddr>,
     ) -> Crew<'w> {
+        let proxy = Arc::new(Proxy::start(world, site, papers, false));
+        Crew::start_beside(proxy, site, papers, machine, proxy_address)
+    }
+
+    fn start_beside(
+        proxy: Arc<Proxy<'w>>,
+        site: &'w Site,
+        papers: &Papers,
+        machine: &Machine,
+        proxy_address: Option<SocketAddr>,
+    ) -> Crew<'w> {
         let put = |to: &str, bytes, mode| put(site, to, bytes, mode);
-        let proxy = Arc::new(Proxy::start(world, site, papers));
         let bundle = papers.bundle(site.name(), "agent", "hv1");
         for file in ["certificate.pem", "key.pem", "ca.pem"] {
             let bytes = fs::read(bundle.join(file)).unwrap();

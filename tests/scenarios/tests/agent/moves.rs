@@ -46,7 +46,7 @@ fn a_vm_goes_there_and_back_as_it_is_told_and_its_records_are_whole() {
     let world = world();
     let (a, b) = (world.site("a"), world.site("b"));
     let papers = Papers::new();
-    let crews = [a, b].map(|site| Crew::start(&world, site, &papers, &machine));
+    let crews = [a, b].map(|site| Crew::start_joined(&world, site, &papers, &machine));
     let servers = [a, b].map(|site| NameServer::start(&world, site, &papers));
     let service = Service::start_with_names(&world, &papers);
     let mac = addresses::vm(1).mac;
@@ -99,6 +99,7 @@ fn a_vm_goes_there_and_back_as_it_is_told_and_its_records_are_whole() {
     assert!(told.contains("older answers run out at"), "{told}");
     arrived(b);
     ledger_agrees(&service, "web.1", &crews[0], &mut users);
+    users.all_go_on();
     let late = service.says(&["abort", "web.1"], 2);
     assert!(late.contains("has ended"), "{late}");
 
@@ -106,7 +107,11 @@ fn a_vm_goes_there_and_back_as_it_is_told_and_its_records_are_whole() {
     assert!(told.contains("completed") && told.contains("start"), "{told}");
     servers.iter().for_each(|server| server.answers(a, false));
     arrived(a);
-    nothing_left(b, &untouched, true);
+    users.all_go_on();
+    // What stands at b for the VM stays until it is given back.
+    let given = service.says(&["reclaim", "web"], 0);
+    println!("{given}");
+    nothing_left(b, &untouched, false);
 
     let ran = lookout.end();
     assert!(ran.iter().filter(|watched| !watched.runs.is_empty()).count() >= 3, "{ran:?}");
@@ -135,7 +140,7 @@ fn a_move_that_is_aborted_leaves_nothing_and_one_whose_service_is_killed_comes_t
     world.wan().heal("a", "b").unwrap();
     nothing_left(b, &untouched, false);
     until("the tunnel stands again", || {
-        service.types(&["plan", "web", "--to", "b"]).status.success().then_some(())
+        service.types(&["plan", "web", "--to", "b", "--no-hold"]).status.success().then_some(())
     });
     // So slow that the abort meets the copy of memory.
     aborted(&service, "web.2", "memory", &["--rate-mbit", "20"], || {});
@@ -148,7 +153,7 @@ fn a_move_that_is_aborted_leaves_nothing_and_one_whose_service_is_killed_comes_t
         number += 1;
         let (id, gate) = (format!("web.{number}"), format!("web.{gate}"));
         service.close_gate(&gate);
-        service.says(&["move", "web", "--to", at[1].name(), "--no-wait"], 0);
+        service.says(&["move", "web", "--to", at[1].name(), "--no-hold", "--no-wait"], 0);
         service.waits_at(&id, &gate);
         service.killed();
         service.open_gate(&gate);
@@ -208,7 +213,6 @@ fn refused(service: &Service) {
         (&["move", "web", "--to", "b", "--agent", "hv9"], "hv9"),
         (&["abort", "web.7"], "web.7"),
         (&["status", "web.7"], "web.7"),
-        (&["plan", "web", "--to", "b", "--hold"], "NO-GO"),
     ] {
         let said = service.says(words, 2);
         assert!(said.contains(named), "{words:?}: {said}");
@@ -220,7 +224,7 @@ fn refused(service: &Service) {
 fn aborted(service: &Service, id: &str, step: &str, options: &[&str], before: impl FnOnce()) {
     let gate = format!("web.{step}.started");
     service.close_gate(&gate);
-    service.says(&[&["move", "web", "--to", "b", "--no-wait"], options].concat(), 0);
+    service.says(&[&["move", "web", "--to", "b", "--no-hold", "--no-wait"], options].concat(), 0);
     service.waits_at(id, &gate);
     before();
     thread::scope(|scope| {

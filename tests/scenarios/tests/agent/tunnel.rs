@@ -30,14 +30,24 @@ pub(crate) struct Proxy<'w> {
 }
 
 impl<'w> Proxy<'w> {
-    /// Starts it. Of two sites the first by name is dialled.
-    pub(crate) fn start(world: &'w World, site: &'w Site, papers: &Papers) -> Proxy<'w> {
+    /// Starts it. Of two sites the first by name is dialled. With a leg, packets can follow a VM.
+    pub(crate) fn start(
+        world: &'w World,
+        site: &'w Site,
+        papers: &Papers,
+        has_leg: bool,
+    ) -> Proxy<'w> {
         let bundle = papers.bundle(site.name(), "proxy", "p1");
         for file in ["certificate.pem", "key.pem", "ca.pem"] {
             let bytes = std::fs::read(bundle.join(file)).unwrap();
             put(site, &format!("/etc/causeway/p1/{file}"), bytes, 0o600);
         }
-        put(site, "/etc/causeway/proxy.toml", configuration(world, site).into_bytes(), 0o644);
+        put(
+            site,
+            "/etc/causeway/proxy.toml",
+            configuration(world, site, has_leg).into_bytes(),
+            0o644,
+        );
         let words = ["run", "--config", "/etc/causeway/proxy.toml"];
         let launch = Launch::ours("causeway-proxy").unwrap().args(words).log("proxy");
         let process = site.proxy().spawn(&launch).unwrap();
@@ -78,9 +88,14 @@ impl<'w> Proxy<'w> {
     }
 
     fn reached(&self) -> std::io::Result<TcpStream> {
-        let address = SocketAddr::from((self.site.proxy_address().v4, CONTROL_PORT));
+        let address = control_address(self.site);
         self.site.proxy().inside(|| TcpStream::connect(address)).unwrap()
     }
+}
+
+/// Where a site's proxy is told things.
+pub(crate) fn control_address(site: &Site) -> SocketAddr {
+    (site.proxy_address().v4, CONTROL_PORT).into()
 }
 
 /// A move's channels; they end with the value.
@@ -137,7 +152,7 @@ impl Drop for Channels<'_> {
     }
 }
 
-fn configuration(world: &World, site: &Site) -> String {
+fn configuration(world: &World, site: &Site, has_leg: bool) -> String {
     let (name, here) = (site.name(), site.proxy_address().v4);
     let mut text = format!(
         "site = \"{name}\"\n[control]\nlisten = \"{here}:{CONTROL_PORT}\"\n\
@@ -150,6 +165,11 @@ fn configuration(world: &World, site: &Site) -> String {
         if other.name() < name {
             let _ = writeln!(text, "dial = \"{}:{TUNNEL_PORT}\"", other.proxy_address().v4);
         }
+    }
+    if has_leg {
+        let gateways = site.gateway().ip.each().map(|ip| format!("\"{ip}\"")).join(", ");
+        let _ =
+            writeln!(text, "[[network]]\nname = \"app\"\nleg = \"leg\"\ngateway = [{gateways}]");
     }
     for channel in CHANNELS {
         let target = format!("unix:{SOCKETS}/{{vm}}.{{epoch}}.{channel}");

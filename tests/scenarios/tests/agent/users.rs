@@ -14,7 +14,7 @@ use ledger::report::{Party, Report, Said};
 use ledger::{Foreign, KeptBy, join};
 use proxy_api::{Flow, FlowId, FlowState, Protocol};
 
-use crate::crew::{Crew, WAIT_MAX};
+use crate::crew::{Crew, WAIT_MAX, until};
 use crate::service::Service;
 
 const FLOWS: usize = 12;
@@ -48,6 +48,24 @@ impl Users {
         let sessions = SessionSpec { count: SESSIONS, targets, sources, size, interval_ms };
         clients.start(Plan { flows: vec![flows], sessions: vec![sessions] }, WAIT_MAX).unwrap();
         Users { _process: process, clients }
+    }
+
+    /// Every flow is open and is answered again, on the connection that it began with, and so is every
+    /// session.
+    pub(crate) fn all_go_on(&mut self) {
+        let before = self.clients.report().unwrap();
+        until("all are answered again", || {
+            let now = self.clients.report().unwrap();
+            assert!(now.flows.iter().all(|flow| flow.ending.is_open()), "{:#?}", now.flows);
+            let pairs = now.flows.iter().zip(&before.flows);
+            let flows = pairs.clone().all(|(now, before)| now.answers > before.answers);
+            assert!(pairs.clone().all(|(now, before)| now.token == before.token));
+            let sessions = now.sessions.iter().zip(&before.sessions);
+            let sessions = sessions.clone().all(|(now, before)| {
+                now.still_known() && now.answers.received > before.answers.received
+            });
+            (flows && sessions).then_some(())
+        });
     }
 
     /// Their own log, by address and port.
