@@ -16,7 +16,7 @@ use lab::vm::Machine;
 use lab::vm_lock::{self, VmLock};
 use lab::witness::{Witness, overlap, stays};
 use lab::world::{Site, World, WorldPlan, addresses};
-use orchestrator_api::operator::{MoveState, VmPlaces};
+use orchestrator_api::operator::{MoveState, MoveView, VmPlaces};
 use orchestrator_api::{Doing, Plan};
 use wan::Change;
 
@@ -56,16 +56,8 @@ fn a_vm_goes_there_and_back_as_it_is_told_and_its_records_are_whole() {
 
     service.says(&["move", "web", "--to", "b"], 2);
     start(&service, a);
-    let told = service.says(&["vm", "list", "--json"], 0);
-    let places: VmPlaces = serde_json::from_str(&told).unwrap();
-    assert_eq!(places.vms[0].runs_at.as_ref().unwrap().to_string(), "a/hv1");
     refused(&service);
-
-    let told = service.says(&["plan", "web", "--to", "b", "--json"], 0);
-    let plan: Plan = serde_json::from_str(&told).unwrap();
-    assert!(plan.is_go() && plan.estimate.is_some(), "{plan:?}");
-    let named: Vec<_> = plan.names.iter().map(|name| (&name.name[..], name.follows)).collect();
-    assert_eq!(named, [(NAME, true)], "{plan:?}");
+    planned(&service);
     servers.iter().for_each(|server| server.answers(a, false));
     let mut visitors = Visitors::of(&servers[0]);
     assert_eq!(visitors.go_to(0), [IpAddr::from(a.vip(1).v4); 2]);
@@ -91,17 +83,15 @@ fn a_vm_goes_there_and_back_as_it_is_told_and_its_records_are_whole() {
     // Who honours the TTL comes to the new place once it has run out; who does not never does.
     assert_eq!(visitors.go_to(TTL_S - 1), [IpAddr::from(a.vip(1).v4); 2]);
     assert_eq!(visitors.go_to(TTL_S), [b, a].map(|site| IpAddr::from(site.vip(1).v4)));
-    let names = ended.names.expect("name servers were told");
-    assert_eq!((names.confirmed, &names.unconfirmed[..]), (2, &[][..]));
-    let until_s = names.outdated_until_unix_s.expect("old answers run out");
-    assert!(until_s * 1_000 > ended.began_at_unix_ms, "{until_s}");
-    let told = service.says(&["status", "web.1"], 0);
-    assert!(told.contains("older answers run out at"), "{told}");
+    names_confirmed(&service, ended);
     arrived(b);
     ledger_agrees(&service, "web.1", &crews[0], &mut users);
     users.all_go_on();
     let late = service.says(&["abort", "web.1"], 2);
     assert!(late.contains("has ended"), "{late}");
+    let early = service.says(&["reclaim", "web"], 2);
+    assert!(early.contains("16 flows"), "{early}");
+    users.all_go_on();
 
     let told = service.says(&["move", "web", "--to", "a"], 0);
     assert!(told.contains("completed") && told.contains("start"), "{told}");
@@ -202,6 +192,29 @@ fn start(service: &Service, at: &Site) {
     });
     // Said again, it is there.
     service.says(&words, 0);
+}
+
+/// Where it runs is known, and a move of it is a go that says what it would take and change.
+fn planned(service: &Service) {
+    let told = service.says(&["vm", "list", "--json"], 0);
+    let places: VmPlaces = serde_json::from_str(&told).unwrap();
+    assert_eq!(places.vms[0].runs_at.as_ref().unwrap().to_string(), "a/hv1");
+    let told = service.says(&["plan", "web", "--to", "b", "--json"], 0);
+    let plan: Plan = serde_json::from_str(&told).unwrap();
+    assert!(plan.is_go() && plan.estimate.is_some(), "{plan:?}");
+    let named: Vec<_> = plan.names.iter().map(|name| (&name.name[..], name.follows)).collect();
+    assert_eq!(named, [(NAME, true)], "{plan:?}");
+}
+
+/// Both name servers have taken what the first move told them, and it says until when older answers
+/// may be believed.
+fn names_confirmed(service: &Service, ended: MoveView) {
+    let names = ended.names.expect("name servers were told");
+    assert_eq!((names.confirmed, &names.unconfirmed[..]), (2, &[][..]));
+    let until_s = names.outdated_until_unix_s.expect("old answers run out");
+    assert!(until_s * 1_000 > ended.began_at_unix_ms, "{until_s}");
+    let told = service.says(&["status", "web.1"], 0);
+    assert!(told.contains("older answers run out at"), "{told}");
 }
 
 /// What cannot be is refused by name, and nothing changes.

@@ -126,3 +126,21 @@ fn a_hold_that_is_called_off_loses_nothing_and_the_next_one_goes() {
     pinned.answered_again();
     pinned.finish(&rig);
 }
+
+#[test]
+fn a_target_proxy_that_dies_during_a_hold_is_sent_everything_again() {
+    let mut rig = Rig::new(Gateway::Own);
+    let mut pinned = Pinned::at(&rig, A);
+    rig.stage(A, B);
+    rig.hold_and_stop(A);
+    rig.proxy(B).kill();
+    rig.proxy(B).start();
+    scenarios::site::eventually(|| {
+        let packets = rig.packets(B);
+        if packets.held > 0 { Ok(()) } else { Err(format!("{packets:?}")) }
+    });
+    rig.start(B);
+    rig.leave(A, B);
+    pinned.answered_again();
+    pinned.finish(&rig);
+}

@@ -24,6 +24,8 @@ use crate::proxies::{PORT, Papers, Proxy};
 const BRIDGE: &str = "br0";
 /// How long the stop waits for the port's queue to be empty.
 const EMPTY_MAX: Duration = Duration::from_millis(10);
+/// Leftovers in one part: its bytes are bounded.
+const PART_PACKETS: usize = 300;
 /// One way of the WAN.
 pub(crate) const DELAY: Duration = Duration::from_millis(10);
 
@@ -229,16 +231,24 @@ impl Rig {
             packets.extend(more);
         }
         println!("empty before the stop: {is_empty}; left: {}", packets.len());
-        let head = LeftoversHead {
-            authority: authority(self.epoch),
-            part: 0,
-            conversations: self.seen(from).iter().map(conversation).collect(),
-            is_last: true,
+        let conversations: Vec<_> = self.seen(from).iter().map(conversation).collect();
+        let parts: Vec<&[Vec<u8>]> = match packets.is_empty() {
+            true => vec![&[]],
+            false => packets.chunks(PART_PACKETS).collect(),
         };
-        let part = Leftovers { head, packets }.encode().unwrap();
-        for _ in 0..2 {
-            let body = part.clone();
-            end.proxy.call(&agent, async |c| c.leftovers(&vm(), body).await).unwrap();
+        for (number, packets) in (0..).zip(&parts) {
+            let head = LeftoversHead {
+                authority: authority(self.epoch),
+                part: number,
+                conversations: if number == 0 { conversations.clone() } else { vec![] },
+                is_last: number as usize + 1 == parts.len(),
+            };
+            let part = Leftovers { head, packets: packets.to_vec() }.encode().unwrap();
+            // Said twice, it is taken once.
+            for _ in 0..2 {
+                let body = part.clone();
+                end.proxy.call(&agent, async |c| c.leftovers(&vm(), body).await).unwrap();
+            }
         }
     }
 
