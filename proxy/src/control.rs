@@ -44,6 +44,7 @@ fn of_traffic(lines: Lines<Proxy>) -> Lines<Proxy> {
     lines
         .at(Method::GET, path::STATUS, VIEWER_AND_UP, |proxy, _| async move { status(&proxy) })
         .at(Method::GET, path::METRICS, VIEWER_AND_UP, |proxy, _| async move {
+            proxy.inter_site().measure();
             Ok(Reply::text(METRICS_TYPE, proxy.telemetry().render()))
         })
         .at(Method::POST, path::RELOAD, CHANGERS, |proxy, request| async move {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use daemon::identity::{Credentials, peer_identity};
+use metrics::counter;
 use placement::{Authority, Identity, Owner, VmName};
 use proxy_api::{Tunnel as Told, TunnelChannel, TunnelDropped, TunnelPeer, TunnelWire};
 use rustls::pki_types::CertificateDer;
@@ -232,6 +233,14 @@ impl InterSite {
     pub fn permit(&self, permits: Permits) {
         if let Some(tunnel) = &*self.tunnel() {
             tunnel.permit(permits);
+        }
+    }
+
+    /// Brings the metrics up to date that are counted in the tunnel.
+    pub fn measure(&self) {
+        let dropped = self.tunnel().as_ref().map(driver::Tunnel::dropped).unwrap_or_default();
+        for (cause, packets) in dropped {
+            counter!("causeway_packets_dropped_total", "cause" => cause.as_str()).absolute(packets);
         }
     }
 

@@ -291,7 +291,9 @@ impl Record {
         let is_stale =
             |moving: &Moving| moving.step == Step::Staged && moving.stage.authority.epoch < epoch;
         let moving = self.moving.filter(|moving| !comes && !is_stale(moving));
-        Ok(Record { placement, moving, ..self })
+        // Where it comes back without a hold, nobody released it here.
+        let away = self.away.filter(|_| !comes);
+        Ok(Record { placement, moving, away, ..self })
     }
 
     /// Nothing is to stand for it any more.

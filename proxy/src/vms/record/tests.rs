@@ -294,3 +294,11 @@ fn only_the_agent_that_the_claim_names_here_may_speak_for_the_port() {
         assert!(!may(at, epoch, who), "{at} {epoch} {who}");
     }
 }
+
+#[test]
+fn a_return_without_a_hold_ends_what_led_the_vms_packets_away() {
+    let a = here("a");
+    let back = moved("a").redirected(&a, &redirect(3, "a")).unwrap();
+    assert_eq!((back.kind(&a), back.wanted(&a), back.way(&a)), (None, None, None));
+    assert!(!back.is_away());
+}

@@ -208,6 +208,7 @@ impl Packets {
     pub(super) fn forgotten_by(&self, link: usize) {
         let Some(link) = self.links.get(link) else { return };
         self.ways().forgotten_by(&link.identity);
+        link.state().joiner.forget();
         link.nudge();
     }
 

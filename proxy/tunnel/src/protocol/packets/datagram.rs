@@ -219,6 +219,12 @@ impl Joiner {
         self.lost += 1;
     }
 
+    /// What waits is nobody's any more: numbers begin anew.
+    pub fn forget(&mut self) {
+        self.lost += self.waiting.len() as u64;
+        self.waiting.clear();
+    }
+
     /// Packets of which one part alone came.
     #[must_use]
     pub fn lost(&self) -> u64 {

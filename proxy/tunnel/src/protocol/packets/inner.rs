@@ -187,8 +187,9 @@ fn walk_extensions(bytes: &[u8], first: u8) -> (u8, Option<usize>) {
     (kind, None)
 }
 
+/// A redirect is none: it speaks of a link, and must not leave it.
 fn is_error(kind: u8, is_v4: bool) -> bool {
-    if is_v4 { matches!(kind, 3 | 4 | 5 | 11 | 12) } else { (1..=4).contains(&kind) }
+    if is_v4 { matches!(kind, 3 | 4 | 11 | 12) } else { (1..=4).contains(&kind) }
 }
 
 fn quoted(error: &[u8]) -> Option<Flow> {
