@@ -63,7 +63,26 @@ impl Flows {
         Flows::open(what, to, &[], 8)
     }
 
+    /// Of every kind but those that fill queues: what holds a machine up for a moment then costs no
+    /// packet.
+    ///
+    /// # Panics
+    /// They do not come about.
+    pub fn without_bulk_on(host: &Host, what: &'static str, to: &[IpAddr]) -> Flows {
+        host.inside(|| Flows::open_with(what, to, &[], 8, 0)).unwrap()
+    }
+
     fn open(what: &'static str, to: &[IpAddr], sources: &[IpAddr], sessions: usize) -> Flows {
+        Flows::open_with(what, to, sources, sessions, 2)
+    }
+
+    fn open_with(
+        what: &'static str,
+        to: &[IpAddr],
+        sources: &[IpAddr],
+        sessions: usize,
+        bulk: usize,
+    ) -> Flows {
         let mut child = start(&["clients"]);
         let clients = Clients::over(child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let mut flows = Flows { what, clients, child: Program(child) };
@@ -80,7 +99,7 @@ impl Flows {
                 spec(8, &targets, sources, Mode::Paced { size: 300, interval_ms: 10 }),
                 spec(2, &targets, sources, Mode::PingPong { size: 64 }),
                 spec(2, &targets, sources, Mode::Idle),
-                spec(2, &targets, sources, Mode::Paced { size: 20_000, interval_ms: 20 }),
+                spec(bulk, &targets, sources, Mode::Paced { size: 20_000, interval_ms: 20 }),
             ],
             sessions: vec![sessions],
         };

@@ -26,8 +26,8 @@ impl Pinned {
         let to = rig.site(at).neighbour_station(1).ip.each();
         let flows = vec![
             through_vip(rig, at),
-            Flows::on(&neighbour, "from a neighbour", &guest().addresses),
-            Flows::on(rig.vm.host(), "to a neighbour", &to),
+            Flows::without_bulk_on(&neighbour, "from a neighbour", &guest().addresses),
+            Flows::without_bulk_on(rig.vm.host(), "to a neighbour", &to),
         ];
         Pinned { flows, _server: server }
     }
@@ -45,7 +45,7 @@ impl Pinned {
 }
 
 fn through_vip(rig: &Rig, at: usize) -> Flows {
-    Flows::on(&rig.world.client(1), "through a VIP", &rig.site(at).vip(1).each())
+    Flows::without_bulk_on(&rig.world.client(1), "through a VIP", &rig.site(at).vip(1).each())
 }
 
 /// What was dropped, but for what is nobody's: a kernel's own words into its TUN.

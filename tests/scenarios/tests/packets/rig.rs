@@ -29,6 +29,9 @@ const PART_PACKETS: usize = 300;
 /// One way of the WAN.
 pub(crate) const DELAY: Duration = Duration::from_millis(10);
 
+/// From the stop to the start: what a small real VM takes at least.
+const PAUSE: Duration = Duration::from_millis(150);
+
 pub(crate) const A: usize = 0;
 pub(crate) const B: usize = 1;
 
@@ -253,8 +256,8 @@ impl Rig {
     }
 
     pub(crate) fn start(&mut self, to: usize) {
-        // The last of the memory and its confirmation take a round trip.
-        std::thread::sleep(2 * DELAY);
+        // The last of the memory and its confirmation take round trips.
+        std::thread::sleep(PAUSE);
         let (name, end) = (self.tap(to).name.clone(), self.tap(to).end);
         self.port(to, |port| port.pin_to(&name).unwrap());
         self.vm.cont(end).unwrap();
