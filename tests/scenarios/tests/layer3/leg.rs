@@ -8,6 +8,7 @@ use lab::snapshot::Snapshot;
 use lab::world::{Site, World, WorldPlan, addresses};
 use network::leg::{self, Away, Hosting, Leg, LegPlan, Otherwise, Peer, VmWanted};
 use network::{Guest, Mac, NetworkError, Tuple, VmTag};
+use scenarios::site::eventually;
 use tempfile::TempDir;
 
 use crate::hand::Hand;
@@ -57,7 +58,11 @@ fn a_leg_that_was_taken_comes_back_as_it_was_also_by_another_process_and_twice()
     assert_eq!(addresses, site.leg().ip.each());
     // The first is gone, as after a crash.
     hand.call(move || {
-        let (mut again, _tun) = Leg::up(&plan).unwrap();
+        let (mut again, _tun) = eventually(|| match Leg::up(&plan) {
+            // A child that another test is just making holds every descriptor for a moment.
+            Err(error @ NetworkError::TunInUse { .. }) => Err(error.to_string()),
+            up => Ok(up.unwrap()),
+        });
         assert!(matches!(Leg::up(&plan), Err(NetworkError::TunInUse { .. })));
         again.set_all(BTreeMap::new()).unwrap();
         let alone = again.standing().unwrap();
@@ -73,7 +78,7 @@ fn a_leg_that_was_taken_comes_back_as_it_was_also_by_another_process_and_twice()
     });
     drop(hand);
     // It carries a moment after it has come back, and has its link-local address then.
-    scenarios::site::eventually(|| {
+    eventually(|| {
         let difference = before.compare(&Snapshot::take(site.place()).unwrap(), &[]);
         if difference.unexplained.is_empty() { Ok(()) } else { Err(difference.to_string()) }
     });

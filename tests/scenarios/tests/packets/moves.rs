@@ -8,9 +8,9 @@ use scenarios::flows::{Flows, Server};
 
 use crate::rig::{A, B, Ends, Rig, guest};
 
-/// Of one session. When a detour ends, what it still carries may be overtaken by what goes straight:
-/// on a busy machine a processor stands still for milliseconds.
-const OVERTAKEN_MAX: u64 = 3;
+/// Of one session, a datagram each 10 ms. When a detour ends, what it still carries may be overtaken
+/// by what goes straight: on a busy machine a proxy waits for its processor.
+const OVERTAKEN_MAX: u64 = 16;
 
 /// All that a VM has at a site: clients' flows through the proxy, neighbours' flows to it, its own to
 /// a neighbour.
@@ -54,7 +54,7 @@ fn dropped(rig: &Rig, at: usize) -> Vec<(String, u64)> {
     all.filter(|(cause, packets)| *packets > 0 && cause != "no_way").collect()
 }
 
-/// That the WAN and the kernels lost nothing either, or what they did: it is not the proxies' doing.
+/// The WAN lost nothing, so that what is lost is the proxies' doing.
 fn assert_carried(rig: &Rig) {
     let counters = rig.world.wan().counters().unwrap();
     for (from, to) in [("a", "b"), ("b", "a")] {
@@ -64,10 +64,6 @@ fn assert_carried(rig: &Rig) {
         let lost = lost.map(|tally| tally.packets);
         println!("{from} to {to}: {lost:?} lost, {} refused by {to}", port.rx_dropped_packets);
         assert_eq!(lost.iter().sum::<u64>() + port.rx_dropped_packets, 0, "{from} to {to}");
-    }
-    for at in [A, B] {
-        let words = ["grep", "Udp:", "/proc/net/snmp"];
-        println!("{}", rig.site(at).proxy().succeed(&words).unwrap());
     }
 }
 
