@@ -77,15 +77,15 @@ impl Vms {
             let kept = Kept::load(&state, &vm)?;
             measure(&vm, kept.record().kind(&here));
             if let Some(way) = kept.record().way(&here) {
-                ways.push((vm.clone(), Some(way)));
+                ways.push((vm.clone(), way));
             }
             if let Some(of_vm) = kept.record().wanted(&here) {
                 wanted.insert(tag(&vm)?, of_vm);
             }
             all.insert(vm, Arc::new(Turn::new(kept)));
         }
-        for (vm, kept) in &ways {
-            if let Err(error) = inter_site.set_way(vm, kept.clone()) {
+        for (vm, way) in ways {
+            if let Err(error) = inter_site.set_way(&vm, Some(way)) {
                 tracing::warn!(%vm, %error, "packets of a vm that has moved cannot go their way");
             }
         }

@@ -220,6 +220,19 @@ async fn a_hold_that_is_called_off_gives_back_here_and_voids_there() {
     assert!(world.b.out.try_recv().is_err());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_held_waits_for_leftovers_of_a_site_that_is_out_of_reach_and_not_for_ever() {
+    let mut world = World::new().await;
+    world.stage();
+    world.hold();
+    world.send(10).await;
+    until(|| world.sites.b.way_counts(&vm()).is_some_and(|counts| counts.held == 10)).await;
+    world.sites.wan.fall_silent();
+    world.sites.b.set_way(&vm(), way(Stand::Here { talks: talks_with_a() })).unwrap();
+    assert!(world.b.out.try_recv().is_err());
+    world.arrived(0).await;
+}
+
 #[tokio::test]
 async fn an_end_without_a_device_says_so() {
     let sites = Sites::new(Limits::default(), &[]).await;

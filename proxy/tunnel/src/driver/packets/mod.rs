@@ -90,6 +90,8 @@ pub(super) struct Packets {
     /// Who waits until the device has nothing left, and whoever reads from it is to look.
     emptied: Mutex<Vec<oneshot::Sender<()>>>,
     look: Notify,
+    /// Something may be due by itself.
+    due: Notify,
 }
 
 impl Packets {
@@ -136,6 +138,7 @@ impl Packets {
             unsent: AtomicU64::new(0),
             emptied: Mutex::default(),
             look: Notify::new(),
+            due: Notify::new(),
         })
     }
 
@@ -155,6 +158,8 @@ impl Packets {
         }
         let now = self.clock.now();
         self.leaving(|ways, leaving| ways.set(vm, way, now, leaving))?;
+        // A VM that runs here now may wait for what was left in its port, not for ever.
+        self.due.notify_one();
         Ok(())
     }
 

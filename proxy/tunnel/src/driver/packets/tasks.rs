@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::select;
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 
 use super::Packets;
 use super::leaving::Leaving;
@@ -22,9 +22,6 @@ const PROBE_MS: u64 = 1_000;
 
 /// Between two of one that is not known to be: the first may be lost.
 const FIRST_PROBES_MS: u64 = 100;
-
-/// Between two looks at what is due.
-const LOOK_MS: u64 = 50;
 
 /// Pause after a socket has failed to receive: what a stranger's ICMP can cause is over by then.
 const FAILED_MS: u64 = 10;
@@ -83,12 +80,15 @@ pub(in crate::driver) async fn receive_datagrams(packets: Arc<Packets>, socket: 
     }
 }
 
-/// Does what is due, for ever. It is seldom more than none, and never urgent.
+/// Does what is due, for ever.
 pub(in crate::driver) async fn watch_deadlines(packets: Arc<Packets>) {
     loop {
-        sleep(Duration::from_millis(LOOK_MS)).await;
-        if packets.next_deadline().is_some_and(|due| due <= packets.clock.now()) {
-            packets.tick();
+        match packets.next_deadline() {
+            None => packets.due.notified().await,
+            Some(due) => select! {
+                () = sleep_until(packets.clock.instant(due).into()) => packets.tick(),
+                () = packets.due.notified() => {}
+            },
         }
     }
 }

@@ -246,13 +246,9 @@ impl Ways {
             Told::Held { packets, .. } | Told::Leftovers { packets, .. } => {
                 let verdict = |packet: &Bytes| {
                     let inner = parse(packet)?;
-                    let ours = self.by_address.get(&inner.destination) == Some(&vm);
-                    self.admits(peer, &inner, now).and(if ours {
-                        Ok(())
-                    } else {
-                        Err(Dropped::NoWay)
-                    })?;
-                    Ok(inner.transport)
+                    self.admits(peer, &inner, now)?;
+                    let is_for_it = self.by_address.get(&inner.destination) == Some(&vm);
+                    if is_for_it { Ok(inner.transport) } else { Err(Dropped::NoWay) }
                 };
                 packets.iter().map(verdict).collect()
             }
@@ -318,11 +314,6 @@ impl Ways {
     #[must_use]
     pub fn dropped(&self) -> [(Dropped, u64); Dropped::ALL.len()] {
         Dropped::ALL.map(|cause| (cause, self.dropped[cause as usize]))
-    }
-
-    /// A packet that was to be sent was not.
-    pub fn unsent(&mut self) {
-        self.drop(Dropped::Unsent);
     }
 
     /// The VMs that are now at a peer's, or go there.
