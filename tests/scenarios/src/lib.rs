@@ -3,7 +3,7 @@
 //!
 //! Here is what the scenarios share: [`house`] is a folder with a CA, bundles and a
 //! configuration, [`running`] a proxy that runs in it, [`strangers`] come with papers that are not
-//! in order. [`flows`] are checked flows between machines of the lab; [`site`] is a proxy at a site of it, between clients and
+//! in order. [`flows`] are checked flows between machines of the lab, [`vm_port`] is the port of a VM there; [`site`] is a proxy at a site of it, between clients and
 //! backends.
 
 pub mod flows;
@@ -11,3 +11,4 @@ pub mod house;
 pub mod running;
 pub mod site;
 pub mod strangers;
+pub mod vm_port;

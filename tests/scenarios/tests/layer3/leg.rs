@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use lab::snapshot::Snapshot;
 use lab::world::{Site, World, WorldPlan, addresses};
 use network::leg::{self, Away, Hosting, Leg, LegPlan, Otherwise, Peer, VmWanted};
-use network::{Guest, Mac, NetworkError, Tuple, VmTag};
+use network::{NetworkError, Tuple};
 use scenarios::site::eventually;
+use scenarios::vm_port::{guest, web};
 use tempfile::TempDir;
 
 use crate::hand::Hand;
@@ -20,15 +21,6 @@ fn plan(site: &Site, folder: &TempDir) -> LegPlan {
         gateways: site.gateway().ip.each().to_vec(),
         record: PathBuf::from(folder.path()).join("leg.json"),
     }
-}
-
-fn web() -> VmTag {
-    "web".parse().unwrap()
-}
-
-fn guest() -> Guest {
-    let vm = addresses::vm(1);
-    Guest { mac: Mac(vm.mac.0), addresses: vm.ip.each().to_vec() }
 }
 
 fn peer(address: IpAddr) -> Peer {

@@ -3,43 +3,21 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use lab::snapshot::Snapshot;
-use lab::vm::namespace::{CardEnd, NamespaceVm};
+use lab::vm::namespace::NamespaceVm;
 use lab::world::{Gateway, Site, World, WorldPlan, addresses};
 use network::leg::{self, Away, Hosting, Leg, LegPlan, Otherwise, Peer, VmWanted};
 use network::port::{Announced, Seen, announce};
-use network::{Guest, Mac, OpenTap, Port, PortWanted, TapQueue, VmTag};
+use network::{Mac, Port, PortWanted, TapQueue};
 use tempfile::TempDir;
 
 use crate::hand::Hand;
 use crate::relay::{DELAY, Lane};
 use scenarios::flows::{Flows, Server};
-
-const BRIDGE: &str = "br0";
-/// How long the stop waits for the port's queue to be empty.
-const EMPTY_MAX: Duration = Duration::from_millis(10);
-
-pub(crate) const A: usize = 0;
-pub(crate) const B: usize = 1;
-
-pub(crate) fn web() -> VmTag {
-    "web".parse().unwrap()
-}
-
-pub(crate) fn guest() -> Guest {
-    let vm = addresses::vm(1);
-    Guest { mac: Mac(vm.mac.0), addresses: vm.ip.each().to_vec() }
-}
-
-/// A tap that the VM holds.
-struct Tap {
-    name: String,
-    end: CardEnd,
-    queue: TapQueue,
-}
+pub(crate) use scenarios::vm_port::{A, B, Ends, guest};
+use scenarios::vm_port::{Tap, alone, at_port, set_port, web};
 
 /// What one site has.
 pub(crate) struct End {
@@ -51,17 +29,6 @@ pub(crate) struct End {
     tap: Option<Tap>,
     wanted: VmWanted,
 }
-
-/// How a hold ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ends {
-    AtTarget,
-    /// After so long, at the source.
-    CancelledAfter(Duration),
-}
-
-/// One at a time: two at once lose packets for want of processors alone.
-static ONE: Mutex<()> = Mutex::new(());
 
 pub(crate) struct Rig {
     lanes: [Lane; 2],
@@ -79,8 +46,7 @@ pub(crate) struct Rig {
 impl Rig {
     /// The VM runs at A.
     pub(crate) fn new(gateway: Gateway) -> Rig {
-        // One that failed has left nothing that matters here.
-        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let one = alone();
         let plan = WorldPlan { gateway, ..WorldPlan::default() };
         let world = World::build(&plan).unwrap();
         world.clients().add_hosts(&["vm"]).unwrap();
@@ -197,19 +163,7 @@ impl Rig {
         let take_over = (from != A || self.ends[from].wanted.hosting.is_some()).then_some(leg);
         self.set_port(from, true, PortWanted { turn_round: Some(leg), take_over });
         self.set_leg(from, |wanted| wanted.away = Some(Away { diverts: true, stands_in: true }));
-        let queue = &self.ends[from].tap().queue;
-        let is_empty = queue.wait_until_empty(EMPTY_MAX).unwrap();
-        self.vm.stop();
-        let mut leftovers = Vec::new();
-        loop {
-            let more = queue.leftovers(guest().mac).unwrap();
-            if more.is_empty() {
-                break;
-            }
-            leftovers.extend(more);
-        }
-        println!("empty before the stop: {is_empty}; left: {}", leftovers.len());
-        leftovers
+        self.ends[from].tap().stop(&self.vm)
     }
 
     fn start(&mut self, from: usize, to: usize, leftovers: &[Vec<u8>]) {
@@ -356,13 +310,7 @@ impl Rig {
     }
 
     fn open_tap(&mut self, at: usize) {
-        let open = || OpenTap::on(BRIDGE, "causeway VM web").unwrap();
-        let tap = self.site(at).hypervisor().inside(open).unwrap();
-        let name = tap.name().to_owned();
-        let descriptor = tap.into_descriptor();
-        let queue = TapQueue::over(descriptor.try_clone().unwrap());
-        let end = self.vm.hold(descriptor);
-        self.ends[at].tap = Some(Tap { name, end, queue });
+        self.ends[at].tap = Some(Tap::open(self.site(at), &self.vm));
     }
 
     /// The VM's tap, by name.
@@ -383,13 +331,11 @@ impl Rig {
     }
 
     fn set_port(&self, at: usize, has_tap: bool, wanted: PortWanted) {
-        let tap = has_tap.then(|| self.ends[at].tap().name.clone());
-        self.port(at, |port| port.set(tap.as_deref(), wanted).unwrap());
+        set_port(self.site(at), has_tap.then(|| self.ends[at].tap()), wanted);
     }
 
     fn port<T: Send>(&self, at: usize, work: impl FnOnce(&Port) -> T + Send) -> T {
-        let port = Port::new(web(), guest(), BRIDGE);
-        self.site(at).hypervisor().inside(|| work(&port)).unwrap()
+        at_port(self.site(at), work)
     }
 
     fn set_leg(&mut self, at: usize, change: impl FnOnce(&mut VmWanted)) {

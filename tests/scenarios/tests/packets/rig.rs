@@ -3,27 +3,26 @@
 //! agent's own code.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::Duration;
 
 use daemon::identity::Credentials;
-use lab::vm::namespace::{CardEnd, NamespaceVm};
+use lab::vm::namespace::NamespaceVm;
 use lab::world::{Gateway, Site, World, WorldPlan, addresses};
 use network::port::Seen;
-use network::{Guest, Mac, OpenTap, Port, PortWanted, TapQueue};
+use network::{Mac, Port, PortWanted};
 use proxy_api::{
     AtPort, Card, Claim, Conversation, Elsewhere, Leftovers, LeftoversHead, Neighbour, OfMove,
     Place, Protocol, Redirect, Stage, Tunnel, VmWay, WayPackets,
 };
 use scenarios::flows::Server;
 use scenarios::site::eventually;
+pub(crate) use scenarios::vm_port::{A, B, Ends, guest};
+use scenarios::vm_port::{Tap, alone, at_port, set_port};
 
 use crate::calls::{authority, pair, place, vm};
 use crate::proxies::{PORT, Papers, Proxy};
 
-const BRIDGE: &str = "br0";
-/// How long the stop waits for the port's queue to be empty.
-const EMPTY_MAX: Duration = Duration::from_millis(10);
 /// Leftovers in one part: its bytes are bounded.
 const PART_PACKETS: usize = 300;
 /// One way of the WAN.
@@ -31,20 +30,6 @@ pub(crate) const DELAY: Duration = Duration::from_millis(10);
 
 /// From the stop to the start: what a small real VM takes at least.
 const PAUSE: Duration = Duration::from_millis(150);
-
-pub(crate) const A: usize = 0;
-pub(crate) const B: usize = 1;
-
-pub(crate) fn guest() -> Guest {
-    let vm = addresses::vm(1);
-    Guest { mac: Mac(vm.mac.0), addresses: vm.ip.each().to_vec() }
-}
-
-struct Tap {
-    name: String,
-    end: CardEnd,
-    queue: TapQueue,
-}
 
 /// What one site has.
 struct End {
@@ -57,17 +42,6 @@ struct End {
     /// The VM is elsewhere, and was here.
     is_away: bool,
 }
-
-/// How a hold ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ends {
-    AtTarget,
-    /// After so long, at the source.
-    CancelledAfter(Duration),
-}
-
-/// One at a time: two at once lose packets for want of processors alone.
-static ONE: Mutex<()> = Mutex::new(());
 
 pub(crate) struct Rig {
     papers: Papers,
@@ -82,7 +56,7 @@ pub(crate) struct Rig {
 impl Rig {
     /// The VM runs at A.
     pub(crate) fn new(gateway: Gateway) -> Rig {
-        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let one = alone();
         let wan = format!("delay_us={},rate_bits_per_s=1000000000", DELAY.as_micros());
         let plan = WorldPlan { gateway, wan: wan.parse().unwrap(), ..WorldPlan::default() };
         let (world, papers) = (World::build(&plan).unwrap(), Papers::new());
@@ -222,18 +196,7 @@ impl Rig {
         let take_over = end.takes_over.then_some(end.leg);
         self.set_port(from, PortWanted { turn_round: Some(end.leg), take_over });
         end.proxy.call(&agent, async |c| c.stand_in(&vm(), &at).await).unwrap();
-        let queue = &self.tap(from).queue;
-        let is_empty = queue.wait_until_empty(EMPTY_MAX).unwrap();
-        self.vm.stop();
-        let mut packets = Vec::new();
-        loop {
-            let more = queue.leftovers(guest().mac).unwrap();
-            if more.is_empty() {
-                break;
-            }
-            packets.extend(more);
-        }
-        println!("empty before the stop: {is_empty}; left: {}", packets.len());
+        let packets = self.tap(from).stop(&self.vm);
         let conversations: Vec<_> = self.seen(from).iter().map(conversation).collect();
         let parts: Vec<&[Vec<u8>]> = match packets.is_empty() {
             true => vec![&[]],
@@ -340,13 +303,7 @@ impl Rig {
     }
 
     fn open_tap(&mut self, at: usize) {
-        let open = || OpenTap::on(BRIDGE, "causeway VM web").unwrap();
-        let tap = self.site(at).hypervisor().inside(open).unwrap();
-        let name = tap.name().to_owned();
-        let descriptor = tap.into_descriptor();
-        let queue = TapQueue::over(descriptor.try_clone().unwrap());
-        let end = self.vm.hold(descriptor);
-        self.ends[at].tap = Some(Tap { name, end, queue });
+        self.ends[at].tap = Some(Tap::open(self.site(at), &self.vm));
     }
 
     fn close_tap(&mut self, at: usize) {
@@ -355,13 +312,11 @@ impl Rig {
     }
 
     fn set_port(&self, at: usize, wanted: PortWanted) {
-        let tap = self.ends[at].tap.as_ref().map(|tap| tap.name.clone());
-        self.port(at, |port| port.set(tap.as_deref(), wanted).unwrap());
+        set_port(self.site(at), self.ends[at].tap.as_ref(), wanted);
     }
 
     fn port<T: Send>(&self, at: usize, work: impl FnOnce(&Port) -> T + Send) -> T {
-        let port = Port::new("web".parse().unwrap(), guest(), BRIDGE);
-        self.site(at).hypervisor().inside(|| work(&port)).unwrap()
+        at_port(self.site(at), work)
     }
 }
 
