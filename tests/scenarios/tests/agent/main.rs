@@ -9,6 +9,7 @@ mod lookout;
 mod model_proxy;
 mod moves;
 mod names;
+mod placed;
 mod refusals;
 mod service;
 mod tunnel;

@@ -2,32 +2,25 @@
 //! tunnel between them, over a WAN that loses packets.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::net::IpAddr;
 use std::thread;
 
-use guest::control::Control;
-use guest::records::check::check_image;
-use guest::service::READY;
-use guest::settings::CONTROL_PORT;
-use lab::image::console::{self, Came};
-use lab::snapshot::{Allowance, Kind, Snapshot};
+use lab::snapshot::Snapshot;
 use lab::vm::Machine;
 use lab::vm_lock::{self, VmLock};
 use lab::witness::{Witness, overlap, stays};
-use lab::world::{Site, World, WorldPlan, addresses};
+use lab::world::{World, WorldPlan, addresses};
 use orchestrator_api::operator::{MoveState, MoveView, VmPlaces};
 use orchestrator_api::{Doing, Plan};
 use wan::Change;
 
-use crate::asking::{Papers, vm};
-use crate::crew::{Crew, RECORDS_START, WAIT_MAX, guest, until};
+use crate::asking::Papers;
+use crate::crew::{Crew, until};
 use crate::lookout::Lookout;
 use crate::names::{NAME, NameServer, TTL_S, Visitors};
+use crate::placed::{arrived, disk, nothing_left, start, synced_records};
 use crate::service::Service;
 use crate::users::{Users, ledger_agrees};
-
-const DISKS: &str = "/var/lib/causeway/disks";
 
 fn world() -> World {
     let wan = Change {
@@ -182,18 +175,6 @@ const KILLED_AT: [&str; 15] = [
 const BEFORE_THE_RELEASE: [&str; 7] =
     ["claim", "reserve", "channels", "mirror", "memory", "hold", "release.started"];
 
-fn start(service: &Service, at: &Site) {
-    let file = service.file_of(&guest(at));
-    let words = ["vm", "start", "web", "--site", at.name(), "--definition", &file];
-    service.says(&words, 0);
-    until("the guest serves", || {
-        let console = fs::read(process_folder(at)?.join("console")).ok()?;
-        String::from_utf8_lossy(&console).contains(READY).then_some(())
-    });
-    // Said again, it is there.
-    service.says(&words, 0);
-}
-
 /// Where it runs is known, and a move of it is a go that says what it would take and change.
 fn planned(service: &Service) {
     let told = service.says(&["vm", "list", "--json"], 0);
@@ -250,66 +231,4 @@ fn aborted(service: &Service, id: &str, step: &str, options: &[&str], before: im
     let MoveState::Undone { why } = &ended.state else { panic!("{ended:?}") };
     assert!(why.contains("a test"), "{why}");
     assert!(ended.progress.is_none_or(|progress| progress.doing != Doing::Completed));
-}
-
-/// The VM runs here, whole.
-fn arrived(site: &Site) {
-    let synced = synced_records(site);
-    let records = check_image(&disk(site), RECORDS_START).unwrap();
-    println!("{}: {records}", site.name());
-    assert!(records.is_one_boot() && records.records >= synced, "{records}, {synced} synced");
-    until("the VM speaks", || {
-        let path = process_folder(site)?.join("console");
-        let console = fs::read(path).ok()?;
-        let console = String::from_utf8_lossy(&console);
-        console::check(&console, Came::Moving).is_ok().then_some(())
-    });
-}
-
-/// Of the moves here: no process, tap, socket or disk; the records alone, and, where the VM has been,
-/// the disk that waits to be reclaimed.
-fn nothing_left(site: &Site, before: &Snapshot, has_been: bool) {
-    let mut allowed = vec![
-        Allowance::new("the record", Kind::File, "/var/lib/causeway/agent/"),
-        Allowance::new("the claim", Kind::File, "/var/lib/causeway/proxy/"),
-        Allowance::new("what was said of names", Kind::File, "/var/lib/causeway/gslb/"),
-    ];
-    if has_been {
-        let aside = format!("{DISKS}/{}.moved-", vm());
-        allowed.push(Allowance::new("the disk set aside", Kind::File, &aside));
-    }
-    until("nothing is left", || {
-        let difference = before.compare(&Snapshot::take(site.place()).unwrap(), &allowed);
-        let is_clean = difference.unexplained.is_empty();
-        if !is_clean {
-            println!("{}: {difference}", site.name());
-        }
-        is_clean.then_some(())
-    });
-}
-
-fn disk(site: &Site) -> PathBuf {
-    process_folder(site).unwrap().join("disk0")
-}
-
-/// Of the VM's one process at a site; which move made it, and who ordered that, are in its name.
-fn process_folder(site: &Site) -> Option<PathBuf> {
-    let disks = site.place().path(DISKS.as_ref());
-    let folders = fs::read_dir(disks).ok()?.flatten().map(|entry| entry.path());
-    let (start, aside) = (format!("{}.", vm()), format!("{}.moved-", vm()));
-    let mut of_process = folders.filter(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with(&start) && !name.starts_with(&aside)
-    });
-    let found = of_process.next();
-    assert!(of_process.next().is_none(), "two processes of one VM have files at {}", site.name());
-    found
-}
-
-/// Records that the guest knows to be on its disk.
-fn synced_records(site: &Site) -> u64 {
-    let address = SocketAddr::new(addresses::vm(1).ip.v4.into(), CONTROL_PORT);
-    let connect = || Control::connect(address, WAIT_MAX);
-    let mut control = site.neighbour(1).inside(connect).unwrap().unwrap();
-    control.counters().unwrap().records.unwrap().synced
 }

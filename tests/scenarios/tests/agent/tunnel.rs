@@ -12,7 +12,7 @@ use guest::settings::PORT;
 use lab::sandbox::{Launch, Process};
 use lab::world::{Dual, Site, World, addresses};
 use placement::{Authority, Identity, Pair};
-use proxy_api::{CallError, Claim, Client, Flow, FlowQuery, GrantChannel, StateFilter};
+use proxy_api::{CallError, Claim, Client, Flow, FlowQuery, GrantChannel, StateFilter, Tunnel};
 
 use crate::asking::{self, Papers, vm};
 use crate::crew::{SOCKETS, put, until};
@@ -59,17 +59,27 @@ impl<'w> Proxy<'w> {
 
     /// Every flow that it carries, or remembers.
     pub(crate) fn flows(&self) -> Vec<Flow> {
-        let query = FlowQuery { state: StateFilter::All, ..FlowQuery::default() };
-        let page = self.call(async |client| client.flows(&query).await).unwrap();
-        assert_eq!(page.more_after, None, "more flows than the test has");
-        page.flows
+        let mut query = FlowQuery { state: StateFilter::All, ..FlowQuery::default() };
+        let mut flows = Vec::new();
+        loop {
+            let page = self.call(async |client| client.flows(&query).await).unwrap();
+            flows.extend(page.flows);
+            if page.more_after.is_none() {
+                return flows;
+            }
+            query.after = page.more_after;
+        }
+    }
+
+    /// What it says of the tunnel.
+    pub(crate) fn tunnel(&self) -> Tunnel {
+        self.call(async |client| client.tunnel().await).unwrap()
     }
 
     /// Waits until the tunnel stands.
     fn meets_its_peer(&self) {
         until("the tunnel stands", || {
-            let tunnel = self.call(async |client| client.tunnel().await).unwrap();
-            tunnel.peers.iter().all(|peer| peer.is_connected).then_some(())
+            self.tunnel().peers.iter().all(|peer| peer.is_connected).then_some(())
         });
     }
 

@@ -17,8 +17,10 @@ use proxy_api::{Flow, FlowId, FlowState, Protocol};
 use crate::crew::{Crew, WAIT_MAX, until};
 use crate::service::Service;
 
+/// Usually so many use it, by TCP and by UDP.
 const FLOWS: usize = 12;
 const SESSIONS: usize = 4;
+const MODE: Mode = Mode::Paced { size: 200, interval_ms: 100 };
 
 /// Who use the VM by the VIP of one site.
 pub(crate) struct Users {
@@ -29,23 +31,46 @@ pub(crate) struct Users {
 impl Users {
     /// Opens flows and sessions, of both families.
     pub(crate) fn start(world: &World, site: &Site) -> Users {
+        Users::of(world, site, &[(FLOWS, MODE)], SESSIONS)
+    }
+
+    /// The same, so many of each kind.
+    pub(crate) fn of(
+        world: &World,
+        site: &Site,
+        flows: &[(usize, Mode)],
+        sessions: usize,
+    ) -> Users {
         let launch = Launch::ours("causeway-guest").unwrap().arg("clients");
         let mut process = world.client(1).spawn(&launch.with_stdin().with_stdout()).unwrap();
         let streams = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
         let mut clients = Clients::over(streams.0, streams.1);
-        let targets: Vec<_> = site.vip(1).each().map(|ip| SocketAddr::new(ip, PORT)).into();
-        let flows = FlowSpec {
-            count: FLOWS,
-            targets: targets.clone(),
-            sources: Vec::new(),
-            mode: Mode::Paced { size: 200, interval_ms: 100 },
-            asks_max: None,
-            silent_after_ms: None,
-        };
-        let (size, interval_ms, sources) = (100, 200, Vec::new());
-        let sessions = SessionSpec { count: SESSIONS, targets, sources, size, interval_ms };
-        clients.start(Plan { flows: vec![flows], sessions: vec![sessions] }, WAIT_MAX).unwrap();
+        let flows = flows.iter().map(|(count, mode)| flows_of(site, *count, *mode)).collect();
+        let (size, interval_ms) = (100, 200);
+        let (targets, sources) = (targets(site), Vec::new());
+        let sessions = SessionSpec { count: sessions, targets, sources, size, interval_ms };
+        clients.start(Plan { flows, sessions: vec![sessions] }, WAIT_MAX).unwrap();
         Users { _process: process, clients }
+    }
+
+    /// Opens one more flow, from the pool that is counted apart.
+    pub(crate) fn opens_another(&mut self, site: &Site) {
+        self.clients.open(flows_of(site, 1, MODE), WAIT_MAX).unwrap();
+    }
+
+    /// Ends one flow by RST.
+    pub(crate) fn resets(&mut self, flow: usize) {
+        self.clients.rst(flow).unwrap();
+    }
+
+    /// As they know it themselves.
+    pub(crate) fn report(&mut self) -> guest::flows::Report {
+        self.clients.report().unwrap()
+    }
+
+    /// Ends all in order, and gives the last word of each.
+    pub(crate) fn stop(self) -> guest::flows::Report {
+        self.clients.stop(WAIT_MAX).unwrap()
     }
 
     /// Every flow is open and is answered again, on the connection that it began with, and so is every
@@ -67,7 +92,7 @@ impl Users {
     }
 
     /// Their own log, by address and port.
-    fn log(&mut self) -> Vec<Foreign> {
+    pub(crate) fn log(&mut self) -> Vec<Foreign> {
         let report = self.clients.report().unwrap();
         let flows = report.flows.iter().map(|flow| Foreign {
             protocol: Protocol::Tcp,
@@ -81,6 +106,15 @@ impl Users {
         });
         flows.chain(sessions).collect()
     }
+}
+
+fn targets(site: &Site) -> Vec<SocketAddr> {
+    site.vip(1).each().map(|ip| SocketAddr::new(ip, PORT)).into()
+}
+
+fn flows_of(site: &Site, count: usize, mode: Mode) -> FlowSpec {
+    let (targets, sources) = (targets(site), Vec::new());
+    FlowSpec { count, targets, sources, mode, asks_max: None, silent_after_ms: None }
 }
 
 /// A move's report is there; its page comes of its file alone; and its rows are the flows that the
@@ -108,9 +142,10 @@ pub(crate) fn ledger_agrees(service: &Service, id: &str, at: &Crew<'_>, users: &
     assert!(proxies.clone().count() > 1);
     assert!(proxies.clone().all(|source| source.said == Said::Told), "{:?}", report.sources);
 
-    let joined = join(&report.ledger, KeptBy::Clients, &users.log());
+    let log = users.log();
+    let joined = join(&report.ledger, KeptBy::Clients, &log);
     assert!(joined.is_complete(), "{joined:#?}");
-    assert_eq!(joined.both.len(), FLOWS + SESSIONS);
+    assert_eq!(joined.both.len(), log.len());
     same_as_the_proxy_tells(&report, &at.proxy.flows());
 
     side_flows_are_there(&report);
@@ -130,7 +165,7 @@ fn side_flows_are_there(report: &Report) {
 }
 
 /// Each row is a flow of the proxy's, as it stands there; flows may end meanwhile.
-fn same_as_the_proxy_tells(report: &Report, flows: &[Flow]) {
+pub(crate) fn same_as_the_proxy_tells(report: &Report, flows: &[Flow]) {
     let of_proxy: BTreeMap<FlowId, &Flow> = flows.iter().map(|flow| (flow.id, flow)).collect();
     let told: BTreeSet<FlowId> = report.ledger.flows.iter().map(|row| row.flow.id).collect();
     assert_eq!(told, of_proxy.keys().copied().collect::<BTreeSet<_>>());
