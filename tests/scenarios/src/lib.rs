@@ -4,10 +4,11 @@
 //! Here is what the scenarios share: [`house`] is a folder with a CA, bundles and a
 //! configuration, [`running`] a proxy that runs in it, [`strangers`] come with papers that are not
 //! in order. [`flows`] are checked flows between machines of the lab, [`vm_port`] is the port of a VM there; [`site`] is a proxy at a site of it, between clients and
-//! backends.
+//! backends. [`installation`] is an example, made by `causeway init` and started in the lab.
 
 pub mod flows;
 pub mod house;
+pub mod installation;
 pub mod running;
 pub mod site;
 pub mod strangers;

@@ -1,32 +1,19 @@
 //! What `causeway init` makes of an example.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use daemon::identity::{Credentials, IdentityPaths};
 use lab::programs;
 use placement::Identity;
+use scenarios::installation::{Installation, Part, description};
 use serde_json::Value;
 use tempfile::TempDir;
 
 /// An installation that no host has yet.
 pub(crate) struct Installed {
     home: TempDir,
-    pub(crate) parts: Vec<Part>,
-}
-
-/// One part's folder.
-pub(crate) struct Part {
-    pub(crate) identity: Identity,
-    pub(crate) folder: PathBuf,
-    /// The configuration first.
-    pub(crate) files: Vec<PathBuf>,
-}
-
-/// An example's description.
-pub(crate) fn description(example: &str) -> PathBuf {
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
-    examples.join(example).join("causeway.toml")
+    pub(crate) read: Installation,
 }
 
 impl Installed {
@@ -35,9 +22,9 @@ impl Installed {
         let (description, out) = (description(example), home.path().join("out"));
         let words = ["init", description.to_str().unwrap(), "--out", out.to_str().unwrap()];
         let told = said("causeway", &[&words[..], &["--json"]].concat(), 0);
-        let told: Value = serde_json::from_str(&told).unwrap();
-        let parts = told["parts"].as_array().unwrap().iter().map(Part::told).collect();
-        Installed { home, parts }
+        let read = Installation::read(&out).unwrap();
+        tells_what_is_there(&serde_json::from_str(&told).unwrap(), &read);
+        Installed { home, read }
     }
 
     pub(crate) fn out(&self) -> PathBuf {
@@ -46,32 +33,32 @@ impl Installed {
 
     #[track_caller]
     pub(crate) fn part(&self, identity: &str) -> &Part {
-        let found = self.parts.iter().find(|part| part.identity.to_string() == identity);
-        found.unwrap_or_else(|| panic!("no {identity} was made"))
+        self.read.part(identity).unwrap_or_else(|| panic!("no {identity} was made"))
     }
 }
 
-impl Part {
-    fn told(told: &Value) -> Part {
+pub(crate) fn credentials(part: &Part) -> Credentials {
+    Credentials::load(&IdentityPaths {
+        certificate: part.folder().join("certificate.pem"),
+        key: part.folder().join("key.pem"),
+        authority: part.folder().join("ca.pem"),
+    })
+    .unwrap()
+}
+
+/// Parts and files, each told once, are those that are there.
+fn tells_what_is_there(told: &Value, read: &Installation) {
+    let told = told["parts"].as_array().unwrap();
+    assert_eq!(told.len(), read.parts().len());
+    for part in told {
+        let identity: Identity = serde_json::from_value(part["identity"].clone()).unwrap();
+        let there = read.part(&identity.to_string()).unwrap();
         let path = |value: &Value| PathBuf::from(value.as_str().unwrap());
-        Part {
-            identity: serde_json::from_value(told["identity"].clone()).unwrap(),
-            folder: path(&told["folder"]),
-            files: told["files"].as_array().unwrap().iter().map(path).collect(),
-        }
-    }
-
-    pub(crate) fn configuration(&self) -> PathBuf {
-        self.files[0].clone()
-    }
-
-    pub(crate) fn credentials(&self) -> Credentials {
-        Credentials::load(&IdentityPaths {
-            certificate: self.folder.join("certificate.pem"),
-            key: self.folder.join("key.pem"),
-            authority: self.folder.join("ca.pem"),
-        })
-        .unwrap()
+        assert_eq!(path(&part["folder"]), there.folder());
+        let mut files: Vec<PathBuf> = part["files"].as_array().unwrap().iter().map(path).collect();
+        assert_eq!(files[0], there.configuration(), "the configuration is told first");
+        files.sort();
+        assert_eq!(files, there.files().unwrap());
     }
 }
 

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use installed::Installed;
 use placement::Role;
+use scenarios::installation::description;
 
 /// What checks the configuration of a daemon.
 fn checker(role: Role) -> Option<(&'static str, &'static [&'static str])> {
@@ -27,12 +28,12 @@ fn every_program_takes_what_init_makes_of_the_examples() {
     for (example, daemons_wanted) in [("two-sites", 7), ("three-sites", 10)] {
         let installed = Installed::of(example);
         let mut daemons = 0;
-        for part in &installed.parts {
-            let Some((program, words)) = checker(part.identity.role) else { continue };
+        for part in installed.read.parts() {
+            let Some((program, words)) = checker(part.identity().role) else { continue };
             let config = part.configuration();
             let words = [words, &["--config", config.to_str().unwrap()]].concat();
             let said = installed::said(program, &words, 0);
-            assert!(said.contains(&part.identity.to_string()), "{said}");
+            assert!(said.contains(&part.identity().to_string()), "{said}");
             daemons += 1;
         }
         assert_eq!(daemons, daemons_wanted, "{example}");
@@ -55,9 +56,9 @@ fn an_operators_file_is_read_and_its_papers_belong_to_the_service() {
 fn a_second_init_into_the_same_folder_changes_nothing() {
     let installed = Installed::of("two-sites");
     let part = installed.part("causeway://site/a/role/proxy/name/p1");
-    let key = || std::fs::read(part.folder.join("key.pem")).unwrap();
+    let key = || std::fs::read(part.folder().join("key.pem")).unwrap();
     let before = key();
-    let (description, out) = (installed::description("three-sites"), installed.out());
+    let (description, out) = (description("three-sites"), installed.out());
     let words = ["init", description.to_str().unwrap(), "--out", out.to_str().unwrap()];
     let said = installed::said("causeway", &words, 2);
     assert!(said.contains("nothing is overwritten"), "{said}");

@@ -1,27 +1,23 @@
 //! Three sites of the lab, started from nothing but what `causeway init` made: each folder copied to
 //! its host as it is.
 
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::Duration;
 
 use daemon::identity::{self, Credentials};
-use lab::host::Host;
 use lab::programs;
-use lab::sandbox::{Launch, Process};
+use lab::sandbox::Process;
 use lab::world::{Dual, World, WorldPlan};
 use orchestrator_api::AgentClient;
-use placement::{Identity, Role};
+use placement::Identity;
+use scenarios::installation::{self, ON_HOST};
 use scenarios::site::eventually;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
-use crate::installed::{Installed, Part};
+use crate::installed::{Installed, credentials};
 
 const SITES: [&str; 3] = ["a", "b", "c"];
-const ON_HOST: &str = "/etc/causeway";
 /// Longest wait for one answer.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// What the name is answered with while its VM is at site a.
@@ -38,24 +34,9 @@ struct Running<'w> {
 
 impl<'w> Running<'w> {
     fn start(world: &'w World, installed: &Installed) -> Running<'w> {
-        let mut processes = Vec::new();
-        for part in &installed.parts {
-            let host = host_of(world, &part.identity);
-            copy(&host, part);
-            let (program, words) = match part.identity.role {
-                Role::Proxy => ("causeway-proxy", vec!["run"]),
-                Role::Gslb => ("causeway-gslb", vec!["run"]),
-                Role::Agent => ("causeway", vec!["agent", "run"]),
-                Role::Orchestrator => ("causeway", vec!["serve", "run"]),
-                Role::Operator | Role::Viewer => continue,
-            };
-            let config = on_host(part, &part.configuration());
-            let launch = Launch::ours(program).unwrap().args(words);
-            let launch = launch.args(["--config", &config]).log(folder_of(part));
-            processes.push(host.spawn(&launch).unwrap());
-        }
+        let processes = installation::start(world, &installed.read).unwrap();
         let serve = installed.part("causeway://site/hq/role/orchestrator/name/serve");
-        Running { world, serve: serve.credentials(), _processes: processes }
+        Running { world, serve: credentials(serve), _processes: processes }
     }
 
     /// Calls a part as the service does: from where it stands, with its papers.
@@ -166,35 +147,6 @@ fn three_sites_start_from_what_init_made_and_find_each_other() {
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
     let none = serde_json::json!([]);
     assert_eq!((&listed["vms"], &listed["unasked"]), (&none, &none), "all agents were asked");
-}
-
-/// The machine of the lab that a part stands on.
-fn host_of(world: &World, identity: &Identity) -> Host {
-    match identity.role {
-        Role::Proxy | Role::Gslb => world.site(identity.site.as_str()).proxy(),
-        Role::Agent => world.site(identity.site.as_str()).hypervisor(),
-        Role::Orchestrator | Role::Operator | Role::Viewer => world.desk(),
-    }
-}
-
-/// A part's folder to its host, with the permissions that it has.
-fn copy(host: &Host, part: &Part) {
-    for file in &part.files {
-        let to = on_host(part, file);
-        host.place().write_file(Path::new(&to), fs::read(file).unwrap()).unwrap();
-        let mode = fs::metadata(file).unwrap().permissions().mode();
-        let path = host.place().path(Path::new(&to));
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    }
-}
-
-fn folder_of(part: &Part) -> String {
-    part.folder.file_name().unwrap().to_str().unwrap().to_owned()
-}
-
-fn on_host(part: &Part, file: &Path) -> String {
-    let name = file.file_name().unwrap().to_str().unwrap();
-    format!("{ON_HOST}/{}/{name}", folder_of(part))
 }
 
 fn at(address: Dual, port: u16) -> SocketAddr {
