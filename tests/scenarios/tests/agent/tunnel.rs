@@ -18,7 +18,7 @@ use crate::asking::{self, Papers, vm};
 use crate::crew::{SOCKETS, put, until};
 
 const CONTROL_PORT: u16 = 7401;
-const TUNNEL_PORT: u16 = 7403;
+pub(crate) const TUNNEL_PORT: u16 = 7403;
 /// What a move carries.
 const CHANNELS: [&str; 2] = ["disk", "memory"];
 

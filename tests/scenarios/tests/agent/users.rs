@@ -6,6 +6,7 @@ use std::io::{PipeReader, PipeWriter};
 use std::net::SocketAddr;
 
 use guest::clients::Clients;
+use guest::flows::Pool;
 use guest::flows::plan::{FlowSpec, Mode, Plan, SessionSpec};
 use guest::settings::{CONTROL_PORT, PORT};
 use lab::sandbox::{Launch, Process};
@@ -76,11 +77,18 @@ impl Users {
     /// Every flow is open and is answered again, on the connection that it began with, and so is every
     /// session.
     pub(crate) fn all_go_on(&mut self) {
+        self.others_go_on(&[]);
+    }
+
+    /// The same of all flows but these.
+    pub(crate) fn others_go_on(&mut self, ended: &[usize]) {
         let before = self.clients.report().unwrap();
         until("all are answered again", || {
             let now = self.clients.report().unwrap();
-            assert!(now.flows.iter().all(|flow| flow.ending.is_open()), "{:#?}", now.flows);
             let pairs = now.flows.iter().zip(&before.flows);
+            let pairs = pairs.filter(|(now, _)| !ended.contains(&now.id));
+            let dead: Vec<_> = pairs.clone().filter(|(now, _)| !now.ending.is_open()).collect();
+            assert!(dead.is_empty(), "{dead:#?}");
             let flows = pairs.clone().all(|(now, before)| now.answers > before.answers);
             assert!(pairs.clone().all(|(now, before)| now.token == before.token));
             let sessions = now.sessions.iter().zip(&before.sessions);
@@ -91,10 +99,11 @@ impl Users {
         });
     }
 
-    /// Their own log, by address and port.
+    /// Their own log of what they opened at the start, by address and port.
     pub(crate) fn log(&mut self) -> Vec<Foreign> {
         let report = self.clients.report().unwrap();
-        let flows = report.flows.iter().map(|flow| Foreign {
+        let at_start = report.flows.iter().filter(|flow| flow.pool == Pool::Start);
+        let flows = at_start.map(|flow| Foreign {
             protocol: Protocol::Tcp,
             opener: flow.local.expect("it was connected"),
             taker: flow.peer,

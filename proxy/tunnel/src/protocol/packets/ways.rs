@@ -160,7 +160,8 @@ impl Ways {
             }
         } else if let Some((_, own)) = vm_of(&self.by_address, &mut self.own, inner.source) {
             own.of_vm_from_device(packet, &inner, &mut Post::new(outlet, &mut self.dropped));
-        } else {
+        } else if !inner.destination.is_multicast() {
+            // To a group the kernel speaks by itself once the device is up: nobody is on that link.
             self.drop(Dropped::NoWay);
         }
     }

@@ -1,0 +1,238 @@
+//! Hundreds of connections while the VM moves over a WAN that loses packets: users' by the VIP, and
+//! those between the VM and a neighbour, that no proxy carries. Every byte, every row of the ledger and
+//! every bit on the wire is accounted for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use guest::ending::{Ending, Party};
+use guest::flows::Report as Told;
+use guest::flows::plan::Mode;
+use guest::flows::{FlowRecord, Pool, SessionRecord};
+use guest::settings::PORT;
+use lab::vm::Machine;
+use lab::vm_lock::{self, VmLock};
+use lab::witness::{Witness, overlap};
+use lab::world::{World, WorldPlan, addresses};
+use ledger::report::Report;
+use ledger::verdict::{Broken, Verdict};
+use ledger::{Foreign, KeptBy, Ledger, join};
+use orchestrator_api::operator::MoveState;
+use proxy_api::{FlowId, Protocol};
+use wan::Change;
+
+use crate::asking::Papers;
+use crate::crew::Crew;
+use crate::lookout::Lookout;
+use crate::neighbour::{Neighbour, Serving, guest_with_neighbour};
+use crate::placed::{arrived, start_as};
+use crate::service::Service;
+use crate::users::{Users, same_as_the_proxy_tells};
+use crate::wire::Wire;
+
+const FLOWS: usize = 300;
+const SESSIONS: usize = 50;
+/// With `CAUSEWAY_DEEP`, as `cargo verify --deep` sets it.
+const DEEP_FLOWS: usize = 1_000;
+const DEEP_TIMES: u64 = 3;
+/// Flows that send larger messages, among all.
+const LARGE: usize = 20;
+/// The flow that its client resets in mid-move, and the one that an operator kills.
+const RESET: usize = 3;
+const KILLED: usize = 5;
+/// How a VM's own port is called.
+const TAP: &str = "cwt";
+const MOVE: &str = "web.1";
+
+#[test]
+fn hundreds_of_connections_survive_and_everything_adds_up() {
+    let is_deep = std::env::var_os("CAUSEWAY_DEEP").is_some();
+    let (flows, times) = if is_deep { (DEEP_FLOWS, DEEP_TIMES) } else { (FLOWS, 1) };
+    let first = match std::env::var("CAUSEWAY_SEED") {
+        Ok(seed) => seed.parse().unwrap(),
+        Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs(),
+    };
+    for seed in first..first + times {
+        println!("{flows} flows, seed {seed}; CAUSEWAY_SEED=N loses the same of what is the same");
+        moves_among(flows, seed);
+    }
+}
+
+fn moves_among(flows: usize, seed: u64) {
+    let lock = VmLock::take(vm_lock::WAIT_MAX).unwrap();
+    let machine = Machine::ready(&lock).unwrap();
+    let world = world(seed);
+    let (a, b) = (world.site("a"), world.site("b"));
+    let papers = Papers::new();
+    let crews = [a, b].map(|site| Crew::start_joined(&world, site, &papers, &machine));
+    let service = Service::start(&world, &papers);
+    let mac = addresses::vm(1).mac;
+    let witnesses = [a, b].map(|s| Witness::start(s.name(), &s.hypervisor(), mac).unwrap());
+    let lookout = Lookout::begin(&world);
+    let serving = Serving::at(a);
+    start_as(&service, a, &guest_with_neighbour(a));
+    let mut neighbour = serving.connects();
+    let kinds = [
+        (flows - LARGE, Mode::Paced { size: 200, interval_ms: 500 }),
+        (LARGE, Mode::Paced { size: 5_000, interval_ms: 500 }),
+    ];
+    let mut users = Users::of(&world, a, &kinds, SESSIONS);
+    neighbour.all_go_on(false);
+    neighbour.falls_silent();
+    users.all_go_on();
+
+    service.close_gate("web.hold.done");
+    service.says(&["move", "web", "--to", "b", "--no-wait"], 0);
+    service.waits_at(MOVE, "web.hold.done");
+    let killed = kill_one(&service, &crews[0], &mut users);
+    users.resets(RESET);
+    service.open_gate("web.hold.done");
+    let ended = service.end_of(MOVE);
+    assert_eq!(ended.state, MoveState::Completed, "{ended:?}");
+    neighbour.all_go_on(true);
+    neighbour.speaks_again();
+    neighbour.all_go_on(false);
+    users.opens_another(a);
+    users.others_go_on(&[RESET, KILLED]);
+
+    let report = report_of(&service);
+    ledger_is_everybodys(&report, &mut users, &mut neighbour);
+    let told = users.report();
+    let late = told.flows.last().unwrap().local.unwrap();
+    let mut carried = crews[0].proxy.flows();
+    carried.retain(|flow| flow.client != late);
+    same_as_the_proxy_tells(&report, &carried);
+    told_who_ended(&report, &told, &killed);
+    let told = users.stop();
+    let ways = [(&crews[0], &crews[1]), (&crews[1], &crews[0])];
+    let wire = ways.map(|(from, to)| Wire::between(&world, from, to));
+    nothing_was_lost(&told, flows, &wire);
+    wire.iter().for_each(Wire::adds_up);
+    for crew in &crews {
+        let dropped = crew.proxy.tunnel().dropped;
+        assert!(dropped.iter().all(|dropped| dropped.packets == 0), "{dropped:?}");
+    }
+    neighbour.ends();
+    arrived(b);
+    lookout.end();
+    // Where the VM was, something stands in for it, and turns neighbours' frames round in its name.
+    let own = |witness: Witness| witness.stop().unwrap().at_ports(|port| port.starts_with(TAP));
+    assert_eq!(overlap(&witnesses.map(own)), None);
+}
+
+fn world(seed: u64) -> World {
+    let wan = Change {
+        delay_us: Some(10_000),
+        rate_bits_per_s: Some(1_000_000_000),
+        loss_ppm: Some(1_000),
+        ..Change::default()
+    };
+    World::build(&WorldPlan { wan, seed, ..WorldPlan::default() }).unwrap()
+}
+
+/// An operator kills one flow while the VM stands still.
+fn kill_one(service: &Service, at: &Crew<'_>, users: &mut Users) -> FlowId {
+    let client = users.report().flows[KILLED].local.unwrap();
+    let flows = at.proxy.flows();
+    let flow = flows.iter().find(|flow| flow.client == client).expect("the proxy carries it");
+    service.says(&["flows", "kill", &flow.id.to_string()], 0);
+    flow.id
+}
+
+fn report_of(service: &Service) -> Report {
+    let said = service.says(&["report", MOVE, "--json", "/tmp/report.json"], 0);
+    println!("{said}");
+    Report::from_json(&service.written("/tmp/report.json")).unwrap()
+}
+
+/// Clients, guest and neighbour know of the very same connections.
+fn ledger_is_everybodys(report: &Report, users: &mut Users, neighbour: &mut Neighbour) {
+    let joined = join(&report.ledger, KeptBy::Clients, &users.log());
+    assert!(joined.is_complete(), "{joined:#?}");
+    let joined = join(&report.ledger, KeptBy::Guest, &guests_own(users, neighbour));
+    assert!(joined.is_complete(), "{joined:#?}");
+
+    let rows = report.ledger.side_flows.iter().filter(|row| row.tuple.protocol == Protocol::Tcp);
+    let of_rows: BTreeMap<_, _> = rows.map(|row| (row.tuple, row)).collect();
+    let tuples: BTreeSet<_> = of_rows.keys().copied().collect();
+    assert_eq!(tuples, neighbour.tuples());
+    for row in of_rows.values() {
+        let passed = (row.last_at_source_ms, row.first_at_target_ms);
+        assert!(matches!(passed, (Some(_), Some(_))), "{row:?}");
+    }
+}
+
+/// By the guest's log: those that came by the proxy's checks alone asked nothing.
+fn guests_own(users: &mut Users, neighbour: &mut Neighbour) -> Vec<Foreign> {
+    let of_neighbour: BTreeSet<SocketAddr> = neighbour.tuples().iter().map(|of| of.peer).collect();
+    let late = users.report().flows.into_iter().filter(|flow| flow.pool == Pool::New);
+    let late: Vec<_> = late.map(|flow| flow.token.unwrap()).collect();
+    let log = neighbour.guest_log();
+    let flows = log.accepted.iter().filter(|accepted| {
+        accepted.asks > 0
+            && !late.contains(&accepted.token)
+            && !of_neighbour.contains(&accepted.peer)
+    });
+    let (v4, v6) = (addresses::vm(1).ip.v4, addresses::vm(1).ip.v6);
+    let vm = |peer: SocketAddr| match peer.is_ipv4() {
+        true => SocketAddr::from((v4, PORT)),
+        false => SocketAddr::from((v6, PORT)),
+    };
+    let flows = flows.map(|accepted| (Protocol::Tcp, accepted.peer, accepted.local));
+    let sessions = log.sessions.iter().map(|session| (Protocol::Udp, session.peer));
+    let sessions = sessions.map(|(protocol, peer)| (protocol, peer, vm(peer)));
+    let foreign = |(protocol, opener, taker)| Foreign { protocol, opener, taker };
+    flows.chain(sessions).map(foreign).collect()
+}
+
+/// One was reset by its client, one killed by an operator, and all else goes on. Who came after the
+/// cutover is told apart.
+fn told_who_ended(report: &Report, users: &Told, killed: &FlowId) {
+    let ledger: &Ledger = &report.ledger;
+    let row_of = |client| ledger.flows.iter().find(|row| row.client == client).unwrap();
+    let reset = row_of(users.flows[RESET].local.unwrap());
+    assert_eq!(reset.verdict, Verdict::ClosedByClient, "{reset:?}");
+    let killed_row = row_of(users.flows[KILLED].local.unwrap());
+    assert_eq!(killed_row.flow.id, *killed);
+    assert_eq!(killed_row.verdict, Verdict::Broken(Broken::Killed), "{killed_row:?}");
+    let totals = &ledger.totals;
+    let flows = users.flows.iter().filter(|flow| flow.pool == Pool::Start).count();
+    assert_eq!(totals.flows, (flows + users.sessions.len()) as u64);
+    assert_eq!(totals.survived, totals.flows - 2, "{totals:?}");
+    let [straggler] = &ledger.stragglers[..] else { panic!("{:?}", ledger.stragglers) };
+    let late = users.flows.last().unwrap().local.unwrap();
+    assert_eq!((straggler.client, straggler.connections), (late.ip(), 1));
+}
+
+/// By what the clients and the guest have counted themselves.
+fn nothing_was_lost(told: &Told, flows: usize, wire: &[Wire; 2]) {
+    assert_eq!((told.sockets_at_start, told.sockets_new), (flows + SESSIONS, 1));
+    let ended = told.flows.iter().filter(|flow| !is_whole(flow));
+    let ended: Vec<_> = ended.map(|flow| (flow.id, &flow.ending)).collect();
+    let by = |by| Ending::Rst { by };
+    let wanted = [(RESET, &by(Party::Client)), (KILLED, &by(Party::Server))];
+    assert_eq!(ended, wanted);
+    let stalls = told.flows.iter().map(|flow| flow.stall_us_max);
+    println!("longest stall of a flow: {} ms", stalls.max().unwrap() / 1_000);
+
+    let wrong: Vec<_> = told.sessions.iter().filter(|session| !is_known(session)).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let lost = |lost: fn(&SessionRecord) -> u64| told.sessions.iter().map(lost).sum::<u64>();
+    let lost = [lost(SessionRecord::lost_up), lost(SessionRecord::lost_down)];
+    for (lost, wire) in lost.into_iter().zip(wire) {
+        println!("{wire}; of the sessions' {lost}");
+        assert!(lost <= wire.datagrams_lost(), "{lost} lost; {wire}");
+    }
+}
+
+fn is_whole(flow: &FlowRecord) -> bool {
+    flow.ending == Ending::Fin { by: Party::Client }
+        && flow.verified_up == flow.sent
+        && flow.answers == flow.asks
+}
+
+fn is_known(session: &SessionRecord) -> bool {
+    let doubled = [session.at_server, session.answers].map(|of| of.duplicates + of.ancient);
+    session.still_known() && session.settled && session.foreign == 0 && doubled == [0, 0]
+}
