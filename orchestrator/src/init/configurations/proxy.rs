@@ -59,6 +59,8 @@ struct ServiceText<'d> {
     protocol: Protocol,
     listen: &'d [SocketAddr],
     #[serde(skip_serializing_if = "Option::is_none")]
+    idle_timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     health: Option<Health>,
     backend: &'d [Backend],
 }
@@ -113,6 +115,7 @@ fn served<'d>(
         name: &service.name,
         protocol: service.protocol,
         listen: &at.listen,
+        idle_timeout_ms: service.idle_timeout_ms,
         health: service.health_port.map(|port| Health { port }),
         backend: &at.backends,
     })

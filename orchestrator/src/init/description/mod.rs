@@ -52,6 +52,7 @@
 //! vms = ["web"]                      # its backends, at their addresses and this port
 //! port = 80
 //! health_port = 80                   # checked by TCP connections; without it, not at all
+//! idle_timeout_ms = 60000            # TCP: unset, never; UDP: unset, 60000
 //!
 //! [[service.at]]
 //! site = "a"
@@ -183,6 +184,7 @@ pub(super) struct Service {
     pub(super) protocol: Protocol,
     pub(super) vms: Vec<VmName>,
     pub(super) health_port: Option<u16>,
+    pub(super) idle_timeout_ms: Option<u64>,
     pub(super) at: Vec<ServiceAt>,
 }
 

@@ -1,6 +1,7 @@
 //! `[[vm]]` and `[[service]]`, from written to checked: what is served, where, and by whom.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 
 use daemon::config::{Problems, Told};
 use orchestrator_api::VmDefinition;
@@ -10,6 +11,9 @@ use super::written::{WrittenBackend, WrittenService, WrittenServiceAt, WrittenVm
 use super::{
     Backend, Image, Protocol, Proxy, Service, ServiceAt, Site, Vm, addresses, each, once, unknown,
 };
+
+/// How long a flow may be silent: the bounds of a proxy's configuration.
+const IDLE_TIMEOUT_MS: RangeInclusive<u64> = 100..=7 * 86_400_000;
 
 pub(super) fn check_vms(
     written: &[WrittenVm],
@@ -107,7 +111,22 @@ fn check_service(
     }
     let vms = behind.iter().map(|vm| vm.definition.name.clone()).collect();
     let health_port = written.health_port.as_ref().map(|port| *port.get_ref());
-    Ok(Service { name, protocol, vms, health_port, at })
+    let idle_timeout_ms = idle_timeout_ms(written, problems)?;
+    Ok(Service { name, protocol, vms, health_port, idle_timeout_ms, at })
+}
+
+/// As proxies take it.
+fn idle_timeout_ms(
+    written: &WrittenService,
+    problems: &mut Problems<'_>,
+) -> Result<Option<u64>, Told> {
+    let Some(idle_ms) = &written.idle_timeout_ms else { return Ok(None) };
+    if IDLE_TIMEOUT_MS.contains(idle_ms.get_ref()) {
+        return Ok(Some(*idle_ms.get_ref()));
+    }
+    let (least, most) = IDLE_TIMEOUT_MS.into_inner();
+    let message = format!("is {}; write {least} to {most}", idle_ms.get_ref());
+    Err(problems.at(idle_ms.span(), "service.idle_timeout_ms", message))
 }
 
 /// The port of its VMs; needed where there are some.

@@ -61,6 +61,11 @@ fn each_mistake_is_named_with_its_line() {
         ("vms = [\"web\"]", "vms = [\"db\"]", "'service.vms': is no VM"),
         ("vms = [\"web\"]\nport = 7000", "vms = [\"web\"]", "'port' is missing"),
         ("protocol = \"tcp\"", "protocol = \"sctp\"", "'service.protocol': is no protocol"),
+        (
+            "protocol = \"udp\"",
+            "protocol = \"udp\"\nidle_timeout_ms = 99",
+            "'service.idle_timeout_ms': is 99; write 100",
+        ),
         (", \"[2001:db8:3::1]:7000\"]", "]", "no VIP here is IPv6, and a backend is"),
         ("\"web-tcp\", \"web-udp\"", "\"web\"", "'steered.services': is no service"),
         ("\"web.example.net\"", "\"web.example.org\"", "'steered.name': is in no [[zone]]"),

@@ -104,6 +104,7 @@ pub(super) struct WrittenService {
     pub(super) vms: Vec<Text>,
     pub(super) port: Option<Spanned<u16>>,
     pub(super) health_port: Option<Spanned<u16>>,
+    pub(super) idle_timeout_ms: Option<Spanned<u64>>,
     pub(super) at: Spanned<Vec<WrittenServiceAt>>,
 }
 
