@@ -1,0 +1,149 @@
+//! Who use the VM by its name: programs that check every byte, and know each connection again by a
+//! token that only the guest's memory has.
+
+use std::io::{PipeReader, PipeWriter, Read};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use guest::clients::Clients;
+use guest::flows::Report;
+use guest::flows::plan::{FlowSpec, Mode, Plan, SessionSpec};
+use guest::resolver::{self, Answer, Honouring, Ignoring};
+use guest::settings::PORT;
+use guest::traffic::hello::HELLO_MAGIC;
+use lab::host::Host;
+use lab::sandbox::{Launch, Process};
+
+use crate::ending::Ending;
+use crate::error::DemoError;
+
+/// What the VM is called.
+pub(crate) const NAME: &str = "web.example.net";
+/// Each flow sends so many bytes so often, and is sent as many back.
+const MESSAGE_BYTES: u32 = 400;
+const MESSAGE_INTERVAL_MS: u64 = 500;
+/// Each session sends so many bytes so often, and is sent as many back.
+const DATAGRAM_BYTES: usize = 200;
+const DATAGRAM_INTERVAL_MS: u64 = 250;
+/// Longest wait for hellos, answers and ends, on a machine that is busy.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(120);
+/// Longest wait for one answer of a name server.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// One program, with all its flows and sessions.
+pub(crate) struct Users {
+    clients: Clients<PipeWriter, PipeReader>,
+    _process: Process,
+}
+
+impl Users {
+    /// Opens flows and sessions, and waits until each flow was greeted.
+    pub(crate) fn start(
+        host: &Host,
+        at: IpAddr,
+        flows: usize,
+        sessions: usize,
+    ) -> Result<Users, DemoError> {
+        let launch = Launch::ours("causeway-guest")?.arg("clients").with_stdin().with_stdout();
+        let mut process = host.spawn(&launch)?;
+        let (stdin, stdout) = (process.stdin.take(), process.stdout.take());
+        let (stdin, stdout) = stdin.zip(stdout).expect("both were asked for");
+        let mut clients = Clients::over(stdin, stdout);
+        let (targets, sources) = (vec![SocketAddr::new(at, PORT)], Vec::new());
+        let mode = Mode::Paced { size: MESSAGE_BYTES, interval_ms: MESSAGE_INTERVAL_MS };
+        let flows = FlowSpec {
+            count: flows,
+            targets: targets.clone(),
+            sources: sources.clone(),
+            mode,
+            asks_max: None,
+            silent_after_ms: None,
+        };
+        let (size, interval_ms) = (DATAGRAM_BYTES, DATAGRAM_INTERVAL_MS);
+        let sessions = SessionSpec { count: sessions, targets, sources, size, interval_ms };
+        clients.start(Plan { flows: vec![flows], sessions: vec![sessions] }, WAIT_MAX)?;
+        Ok(Users { clients, _process: process })
+    }
+
+    /// As they know it themselves.
+    pub(crate) fn report(&mut self) -> Result<Report, DemoError> {
+        Ok(self.clients.report()?)
+    }
+
+    /// Waits until each flow and each session has been answered again after now; gives the report,
+    /// also where one never is.
+    pub(crate) fn answered_again(&mut self, ending: &Ending) -> Result<Report, DemoError> {
+        let before = self.report()?;
+        let deadline = Instant::now() + WAIT_MAX;
+        ending.until("an answer to everybody", WAIT_MAX + ANSWER_MAX, || {
+            let now = self.report()?;
+            let flows = now.flows.iter().zip(&before.flows);
+            let flows = flows.map(|(now, was)| !now.ending.is_open() || now.answers > was.answers);
+            let sessions = now.sessions.iter().zip(&before.sessions);
+            let sessions = sessions.map(|(now, was)| now.answers.received > was.answers.received);
+            let all = flows.chain(sessions).all(|answered| answered);
+            Ok((all || Instant::now() > deadline).then_some(now))
+        })
+    }
+
+    /// Ends all in order, and gives the last word of each.
+    pub(crate) fn stop(self) -> Result<Report, DemoError> {
+        Ok(self.clients.stop(WAIT_MAX)?)
+    }
+}
+
+/// Whether the VM's service greets a client at this VIP.
+pub(crate) fn is_served(host: &Host, vip: IpAddr) -> Result<bool, DemoError> {
+    let greeted = host.inside(|| {
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::new(vip, PORT), ANSWER_MAX)?;
+        stream.set_read_timeout(Some(ANSWER_MAX))?;
+        let mut hello = [0; HELLO_MAGIC.len()];
+        stream.read_exact(&mut hello)?;
+        std::io::Result::Ok(hello == HELLO_MAGIC)
+    })?;
+    Ok(greeted.unwrap_or(false))
+}
+
+/// How a machine of clients finds the VM.
+pub(crate) struct Names<'h> {
+    host: &'h Host,
+    server: SocketAddr,
+    honouring: Honouring,
+    ignoring: Ignoring,
+    /// Until when the last answer may be believed.
+    pub(crate) good_until: Instant,
+}
+
+impl<'h> Names<'h> {
+    /// With empty caches, and this name server.
+    pub(crate) fn new(host: &'h Host, server: SocketAddr) -> Names<'h> {
+        let (honouring, ignoring) = (Honouring::default(), Ignoring::default());
+        Names { host, server, honouring, ignoring, good_until: Instant::now() }
+    }
+
+    /// Where a client goes that believes an answer until its TTL has run out.
+    pub(crate) fn honouring(&mut self) -> Result<IpAddr, DemoError> {
+        let (host, server) = (self.host, self.server);
+        let (now, mut until) = (Instant::now(), self.good_until);
+        let address = self.honouring.address(now, || {
+            let answer = asked(host, server)?;
+            until = now + Duration::from_secs(answer.ttl_s.into());
+            Ok(answer)
+        });
+        self.good_until = until;
+        address.map_err(|cause| DemoError::Unresolved { name: NAME, server, cause })
+    }
+
+    /// Where a client goes that asks once.
+    pub(crate) fn ignoring(&mut self) -> Result<IpAddr, DemoError> {
+        let (host, server) = (self.host, self.server);
+        let address = self.ignoring.address(|| asked(host, server));
+        address.map_err(|cause| DemoError::Unresolved { name: NAME, server, cause })
+    }
+}
+
+fn asked(host: &Host, server: SocketAddr) -> std::io::Result<Answer> {
+    let id = 1 + u16::try_from(std::process::id() % 60_000).unwrap_or_default();
+    let answer = host.inside(|| resolver::ask(server, NAME, id, ANSWER_MAX));
+    answer.map_err(std::io::Error::other)?
+}
