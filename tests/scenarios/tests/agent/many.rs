@@ -105,6 +105,7 @@ fn moves_among(flows: usize, seed: u64) {
     same_as_the_proxy_tells(&report, &carried);
     told_who_ended(&report, &told, &killed);
     let told = users.stop();
+    neighbour.ends();
     let ways = [(&crews[0], &crews[1]), (&crews[1], &crews[0])];
     let wire = ways.map(|(from, to)| Wire::between(&world, from, to));
     nothing_was_lost(&told, flows, &wire);
@@ -113,7 +114,6 @@ fn moves_among(flows: usize, seed: u64) {
         let dropped = crew.proxy.tunnel().dropped;
         assert!(dropped.iter().all(|dropped| dropped.packets == 0), "{dropped:?}");
     }
-    neighbour.ends();
     arrived(b);
     lookout.end();
     // Where the VM was, something stands in for it, and turns neighbours' frames round in its name.

@@ -134,6 +134,7 @@ impl Neighbour {
 
     /// Ends what it opened, in order; what the VM opened has lost no byte so far.
     pub(crate) fn ends(mut self) {
+        self.control.silence((0..FLOWS).collect(), true).unwrap();
         let log = self.guest_log();
         assert!(log.opened.iter().all(|flow| flow.ending.is_open()), "{:#?}", log.opened);
         let told = self.clients.stop(WAIT_MAX).unwrap();

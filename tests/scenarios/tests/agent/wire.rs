@@ -5,8 +5,9 @@ use std::fmt;
 use lab::host::Host;
 use lab::world::World;
 use proxy_api::{Tunnel, TunnelWire};
+use wan::Tally;
 
-use crate::crew::Crew;
+use crate::crew::{Crew, until};
 use crate::tunnel::TUNNEL_PORT;
 
 /// Of IPv4, TCP, and its timestamps, which every segment carries.
@@ -26,7 +27,9 @@ pub(crate) struct Wire {
     received: TunnelWire,
     tcp: Segments,
     /// What the WAN was given to carry.
-    offered_bytes: u64,
+    offered: Tally,
+    /// Of that, what it lost.
+    lost: Tally,
 }
 
 /// What the system says of a host's tunnel connections.
@@ -37,31 +40,43 @@ struct Segments {
 }
 
 impl Wire {
-    /// From the first crew's site to the second's, since the start of everything.
+    /// From the first crew's site to the second's, since the start of everything. Whoever uses the
+    /// VM across the WAN has stopped: no datagram may be under way.
     pub(crate) fn between(world: &World, from: &Crew<'_>, to: &Crew<'_>) -> Wire {
+        let at = |crew: &Crew<'_>, other: &Crew<'_>| of_peer(&crew.proxy.tunnel(), other);
+        let (sent, received) = until("no datagram is under way", || {
+            let look = || (at(from, to), at(to, from));
+            let (earlier, later) = (look(), look());
+            let counts =
+                |of: &(TunnelWire, TunnelWire)| (of.0.datagrams_sent, of.1.datagrams_received);
+            (counts(&earlier) == counts(&later)).then_some(later)
+        });
         let counters = world.wan().counters().unwrap();
         let direction = counters.direction(from.site.name(), to.site.name()).unwrap();
-        let at = |crew: &Crew<'_>, other: &Crew<'_>| of_peer(&crew.proxy.tunnel(), other);
         Wire {
             from: from.site.name().to_owned(),
             to: to.site.name().to_owned(),
-            sent: at(from, to),
-            received: at(to, from),
+            sent,
+            received,
             tcp: Segments::of(&from.site.proxy()),
-            offered_bytes: direction.delivery.offered.bytes,
+            offered: direction.delivery.offered,
+            lost: direction.delivery.lost,
         }
     }
 
-    /// Datagrams that were sent and did not come.
+    /// Datagrams that were sent and did not come: the WAN has lost them.
     pub(crate) fn datagrams_lost(&self) -> u64 {
-        self.sent.datagrams_sent.saturating_sub(self.received.datagrams_received)
+        let (sent, received) = (self.sent.datagrams_sent, self.received.datagrams_received);
+        let lost = sent.checked_sub(received).expect("no more came than was sent");
+        assert!(lost <= self.lost.packets, "{self}, but the WAN lost {:?}", self.lost);
+        lost
     }
 
     /// Nothing crossed that the tunnel did not send, and nothing that it sent is missing.
     pub(crate) fn adds_up(&self) {
         let told = self.told_bytes();
-        let off = told.abs_diff(self.offered_bytes);
-        assert!(off * 100 <= OFF_PERCENT_MAX * self.offered_bytes, "{self}: {self:?}");
+        let off = told.abs_diff(self.offered.bytes);
+        assert!(off * 100 <= OFF_PERCENT_MAX * self.offered.bytes, "{self}: {self:?}");
     }
 
     fn told_bytes(&self) -> u64 {
@@ -75,16 +90,13 @@ impl Wire {
 
 impl fmt::Display for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (told, offered) = (self.told_bytes(), self.offered_bytes);
+        let (told, offered) = (self.told_bytes(), self.offered.bytes);
         let of = told as f64 / offered as f64;
         write!(
             f,
             "{} to {}: the tunnel tells of {told} bytes, the WAN of {offered}: {of:.4}; {} of {} \
-             datagrams lost",
-            self.from,
-            self.to,
-            self.datagrams_lost(),
-            self.sent.datagrams_sent
+             datagrams came",
+            self.from, self.to, self.received.datagrams_received, self.sent.datagrams_sent
         )
     }
 }
