@@ -5,7 +5,6 @@
 //! [`verdict`] says whether they did. An [`ending`] that somebody asks for takes everything away at once;
 //! what is [`left`] are the reports.
 
-mod arguments;
 mod desk;
 mod ending;
 mod error;
@@ -20,24 +19,35 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
-use clap::Parser;
+use setup::{Asked, DEMO_HELP, Demo};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use arguments::Arguments;
 use ending::Ending;
 use error::DemoError;
 use telling::Telling;
 
 /// A flow did not survive, or the move failed.
 const FAILED: u8 = 1;
+/// The words make no sense.
+const WRONG_USAGE: u8 = 2;
 /// This machine cannot run it.
 const UNFIT: u8 = 3;
 /// Somebody interrupted it.
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    let asked = Arguments::parse();
+    let asked = match Demo::read(std::env::args().skip(1)) {
+        Ok(Asked::Run(asked)) => asked,
+        Ok(Asked::Help) => {
+            print!("{DEMO_HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("{error}; see cargo demo --help");
+            return ExitCode::from(WRONG_USAGE);
+        }
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime.and_then(|runtime| runtime.block_on(told(asked))) {
         Ok(code) => code,
@@ -49,7 +59,7 @@ fn main() -> ExitCode {
 }
 
 /// Tells the story on a thread of its own, so that a signal is heard whatever it is at.
-async fn told(asked: Arguments) -> std::io::Result<ExitCode> {
+async fn told(asked: Demo) -> std::io::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = signal(SignalKind::hangup())?;

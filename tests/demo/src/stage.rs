@@ -11,8 +11,9 @@ use lab::sandbox::Process;
 use lab::vm_lock::{self, VmLock, VmLockError};
 use lab::world::{Site, World, WorldPlan};
 use scenarios::installation::{self, Installation};
+use setup::Demo;
+use wan::Change;
 
-use crate::arguments::Arguments;
 use crate::desk::Desk;
 use crate::ending::Ending;
 use crate::error::DemoError;
@@ -69,12 +70,8 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// Builds the world, with nothing in it yet.
-    pub(crate) fn build(
-        asked: &Arguments,
-        permit: Permit,
-        ending: &Ending,
-    ) -> Result<Stage, DemoError> {
-        let plan = WorldPlan { clients: CLIENTS, wan: asked.wan(), ..WorldPlan::default() };
+    pub(crate) fn build(asked: &Demo, permit: Permit, ending: &Ending) -> Result<Stage, DemoError> {
+        let plan = WorldPlan { clients: CLIENTS, wan: wan(asked), ..WorldPlan::default() };
         let world = Arc::new(World::build(&plan).map_err(DemoError::World)?);
         ending.takes_along(&world)?;
         Ok(Stage { world, permit, daemons: Vec::new() })
@@ -112,6 +109,16 @@ impl Stage {
     /// The operator's desk.
     pub(crate) fn desk<'e>(&self, ending: &'e Ending) -> Result<Desk<'e>, DemoError> {
         Desk::new(self.world.desk(), ending)
+    }
+}
+
+/// What lies between the sites, each way.
+fn wan(asked: &Demo) -> Change {
+    Change {
+        delay_us: Some(asked.rtt_ms * 500),
+        loss_ppm: Some(asked.loss_ppm),
+        rate_bits_per_s: Some(asked.rate_mbit * 1_000_000),
+        ..Change::default()
     }
 }
 

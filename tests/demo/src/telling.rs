@@ -49,7 +49,7 @@ impl Telling {
 
     /// What a command says.
     pub(crate) fn heard(&mut self, line: &str) {
-        self.line(&format!("   {line}").trim_end().to_owned());
+        self.line(format!("   {line}").trim_end());
     }
 
     /// What matters only until the next line: shown on a terminal alone.

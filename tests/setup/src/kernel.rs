@@ -11,7 +11,7 @@ use crate::Failure;
 use crate::machine::{Family, family};
 use crate::packages::apt;
 use crate::process::{output_of, run};
-use crate::verify::target_folder;
+use crate::programs::target_folder;
 
 /// What a guest with a network card and a disk needs.
 const MODULES: &[&str] = &[

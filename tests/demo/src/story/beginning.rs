@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use orchestrator_api::operator::VmPlaces;
+use setup::Demo;
 
 use super::{Everybody, Story};
-use crate::arguments::Arguments;
 use crate::desk::Shown;
 use crate::ending::Ending;
 use crate::error::DemoError;
@@ -21,7 +21,7 @@ const INSTALLATION: &str = "installation";
 const DEFINITION: &str = "/etc/causeway/operator-ada/web.toml";
 
 pub(super) fn two_sites(
-    asked: &Arguments,
+    asked: &Demo,
     permit: Permit,
     telling: &mut Telling,
     ending: &Ending,
@@ -32,9 +32,9 @@ pub(super) fn two_sites(
     let took_s = begun.elapsed().as_secs_f64();
     telling.says(&format!(
         "Namespaces of this machine, with a WAN between them: {} ms round trip, {} % loss, {} Mbit/s.",
-        asked.rtt,
-        asked.loss.percent(),
-        asked.rate
+        asked.rtt_ms,
+        asked.loss_percent(),
+        asked.rate_mbit
     ));
     telling.says(&format!("Built in {took_s:.1} s, with clients and an operator's desk."));
     Ok(stage)

@@ -8,8 +8,8 @@ mod tail;
 
 use guest::flows::Report as Log;
 use rustix::process::geteuid;
+use setup::Demo;
 
-use crate::arguments::Arguments;
 use crate::desk::{Desk, Shown};
 use crate::ending::Ending;
 use crate::error::DemoError;
@@ -21,7 +21,7 @@ use crate::verdict::Verdict;
 
 /// Tells it all; whether every flow survived.
 pub(crate) fn tell(
-    asked: &Arguments,
+    asked: &Demo,
     telling: &mut Telling,
     ending: &Ending,
 ) -> Result<bool, DemoError> {
@@ -38,7 +38,7 @@ pub(crate) fn tell(
 }
 
 struct Story<'a> {
-    asked: &'a Arguments,
+    asked: &'a Demo,
     telling: &'a mut Telling,
     ending: &'a Ending,
     stage: Stage,
