@@ -19,6 +19,9 @@ use crate::service::Vip;
 /// (net.core.somaxconn) may be lower.
 pub const BACKLOG_MAX: i32 = 4_096;
 
+/// Datagrams that wait in a VIP's socket while its worker has others to see to.
+const DATAGRAM_BUFFER_BYTES: usize = 4 << 20;
+
 /// An address of the configuration is not to be had.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
@@ -105,8 +108,12 @@ fn open((protocol, address): Vip, is_shared: bool) -> io::Result<OwnedFd> {
     }
     sockopt::set_socket_reuseport(&socket, is_shared)?;
     bind(&socket, &address)?;
-    if protocol == Protocol::Tcp {
-        listen(&socket, BACKLOG_MAX)?;
+    match protocol {
+        Protocol::Tcp => listen(&socket, BACKLOG_MAX)?,
+        Protocol::Udp => {
+            // Only root may go beyond the system's limit; without, the kernel's own size has to do.
+            let _ = sockopt::set_socket_recv_buffer_size_force(&socket, DATAGRAM_BUFFER_BYTES);
+        }
     }
     Ok(socket)
 }

@@ -9,13 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use daemon::state::StateError;
-use ledger::report::ReportError;
+use ledger::Ledger;
+use ledger::report::{Report, ReportError};
+use ledger::verdict::Broken;
 use orchestrator_api::operator::{MoveId, MoveView, REPORT_PART_BYTES_MAX, ReportPart, StepDoes};
 use saga::SagaName;
 use saga::journal::JournalError;
 use tokio::sync::Mutex as Turn;
 use tokio::task::{JoinError, spawn_blocking};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::clock::unix_ms;
 use super::moves::Shared;
@@ -36,6 +38,10 @@ const KEEP_INTERVAL: Duration = Duration::from_secs(2);
 const STALLS_AFTER: Duration = Duration::from_secs(3);
 /// How long a proxy may take to say what its flows are owed just now.
 const GLANCE_MAX: Duration = Duration::from_millis(500);
+/// So long after the pivot a report still waits for flows that are owed something.
+const SETTLE_MS_MAX: u64 = 10_000;
+/// Between two looks at them.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(250);
 /// Reports whose later parts can be asked for.
 const MADE_MAX: usize = 4;
 /// In this step it is asked whom the VM speaks with: later its port at the source may be gone, and while
@@ -234,18 +240,28 @@ impl Shared {
             return text.part(from).ok_or_else(|| Unreported::Gone(id.clone()));
         }
         let entry = self.table.get(id).ok_or_else(|| Unreported::Unknown(id.clone()))?;
-        let collected = self.collect_for(id, &entry).await?;
+        let (mut report, mut at_ms) = self.made(id, &entry).await?;
+        while has_yet_to_settle(&report.ledger, at_ms) {
+            sleep(SETTLE_INTERVAL).await;
+            (report, at_ms) = self.made(id, &entry).await?;
+        }
+        let json = spawn_blocking(move || report.to_json()).await??;
+        let text = self.reports.remember(Text { id: id.clone(), made_at_ms: at_ms, json });
+        text.part(0).ok_or_else(|| Unreported::Gone(id.clone()))
+    }
+
+    /// A report as of now, and when that is.
+    async fn made(&self, id: &MoveId, entry: &Entry) -> Result<(Report, u64), Unreported> {
+        let collected = self.collect_for(id, entry).await?;
         let saga = SagaName::new(id.to_string()).expect("a move's name is one of a saga");
         let records = self.journal().read(&saga).await?;
         let (view, figures, at_ms) = (entry.view(), entry.figures.told(), self.reports.moment());
         let made = spawn_blocking(move || {
             let (records, view) = (&records, &view);
             let (collected, figures) = (&collected, &figures);
-            make(Made { at_ms, view, records, collected, figures }).to_json()
+            make(Made { at_ms, view, records, collected, figures })
         });
-        let text = Text { id: id.clone(), made_at_ms: at_ms, json: made.await?? };
-        let text = self.reports.remember(text);
-        text.part(0).ok_or_else(|| Unreported::Gone(id.clone()))
+        Ok((made.await?, at_ms))
     }
 
     /// Samples what flows are owed; whether there are more of them than a page holds.
@@ -269,6 +285,14 @@ impl Shared {
             tracing::warn!(%id, why, "what was sampled of a move is not kept");
         }
     }
+}
+
+/// Whether flows are owed what they could not have had yet: TCP's own timers go on a second or two
+/// after a VM that stood still.
+fn has_yet_to_settle(ledger: &Ledger, at_ms: u64) -> bool {
+    let pivot_at_ms = ledger.pivot_at_ms.unwrap_or(0);
+    let is_young = at_ms.saturating_sub(pivot_at_ms) < SETTLE_MS_MAX;
+    is_young && ledger.totals.broken_by.contains_key(&Broken::Stuck)
 }
 
 impl Text {
@@ -309,6 +333,17 @@ mod tests {
         assert_eq!(whole, text.json);
         assert_eq!(text.part(2), None, "in the midst of a sign");
         assert_eq!(text.part(u64::MAX), None);
+    }
+
+    #[test]
+    fn a_report_soon_after_the_pivot_waits_for_what_flows_are_owed() {
+        let mut ledger = Ledger { pivot_at_ms: Some(1_000), ..Ledger::default() };
+        assert!(!has_yet_to_settle(&ledger, 1_100));
+        ledger.totals.broken_by.insert(Broken::Stuck, 3);
+        assert!(has_yet_to_settle(&ledger, 1_100));
+        assert!(!has_yet_to_settle(&ledger, 1_000 + SETTLE_MS_MAX), "it is told in the end");
+        ledger.totals.broken_by = [(Broken::Killed, 3)].into();
+        assert!(!has_yet_to_settle(&ledger, 1_100), "that is no matter of time");
     }
 
     #[test]

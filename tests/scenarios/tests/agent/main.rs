@@ -5,6 +5,7 @@
 mod asking;
 mod crew;
 mod hold;
+mod kernels;
 mod lookout;
 mod many;
 mod model_proxy;
