@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 use lab::host::Host;
 use lab::programs;
 use lab::sandbox::{Launch, Process};
+use orchestrator_api::operator::FlowView;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use scenarios::installation::ON_HOST;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::ending::Ending;
 use crate::error::DemoError;
@@ -81,6 +84,23 @@ impl<'e> Desk<'e> {
     /// Asks for something that is not worth showing: it was shown once, or is part of a wait.
     pub(crate) fn asks(&mut self, words: &[&str]) -> Result<String, DemoError> {
         self.run(words, |_| {})
+    }
+
+    /// The same, answered as JSON.
+    pub(crate) fn answers<T: DeserializeOwned>(&mut self, words: &[&str]) -> Result<T, DemoError> {
+        let told = self.asks(words)?;
+        let command = in_words(words);
+        serde_json::from_str(&told).map_err(|cause| DemoError::Answer { command, cause })
+    }
+
+    /// The flows of a VM, wherever they are carried.
+    pub(crate) fn flows_of(&mut self, vm: &str) -> Result<Vec<FlowView>, DemoError> {
+        /// What of the command's answer matters here.
+        #[derive(Deserialize)]
+        struct Flows {
+            flows: Vec<FlowView>,
+        }
+        Ok(self.answers::<Flows>(&["flows", vm, "--json"])?.flows)
     }
 
     /// A file of Ada's, as the demo reaches it.

@@ -9,6 +9,7 @@ mod desk;
 mod ending;
 mod error;
 mod left;
+mod probe;
 mod stage;
 mod story;
 mod telling;

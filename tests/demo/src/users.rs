@@ -1,8 +1,8 @@
 //! Who use the VM by its name: programs that check every byte, and know each connection again by a
 //! token that only the guest's memory has.
 
-use std::io::{PipeReader, PipeWriter, Read};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::io::{PipeReader, PipeWriter};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use guest::clients::Clients;
@@ -10,7 +10,6 @@ use guest::flows::Report;
 use guest::flows::plan::{FlowSpec, Mode, Plan, SessionSpec};
 use guest::resolver::{self, Answer, Honouring, Ignoring};
 use guest::settings::PORT;
-use guest::traffic::hello::HELLO_MAGIC;
 use lab::host::Host;
 use lab::sandbox::{Launch, Process};
 
@@ -90,18 +89,6 @@ impl Users {
     pub(crate) fn stop(self) -> Result<Report, DemoError> {
         Ok(self.clients.stop(WAIT_MAX)?)
     }
-}
-
-/// Whether the VM's service greets a client at this VIP.
-pub(crate) fn is_served(host: &Host, vip: IpAddr) -> Result<bool, DemoError> {
-    let greeted = host.inside(|| {
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::new(vip, PORT), ANSWER_MAX)?;
-        stream.set_read_timeout(Some(ANSWER_MAX))?;
-        let mut hello = [0; HELLO_MAGIC.len()];
-        stream.read_exact(&mut hello)?;
-        std::io::Result::Ok(hello == HELLO_MAGIC)
-    })?;
-    Ok(greeted.unwrap_or(false))
 }
 
 /// How a machine of clients finds the VM.

@@ -9,9 +9,10 @@ use super::{Everybody, Story};
 use crate::desk::Shown;
 use crate::ending::Ending;
 use crate::error::DemoError;
+use crate::probe::is_served;
 use crate::stage::{Permit, Stage};
 use crate::telling::Telling;
-use crate::users::{self, NAME, Names, Users};
+use crate::users::{NAME, Names, Users};
 
 /// Longest wait for daemons, and for a boot.
 const WAIT_MAX: Duration = Duration::from_secs(120);
@@ -48,8 +49,8 @@ impl Story<'_> {
         let daemons = self.stage.install(&self.desk, INSTALLATION)?;
         let desk = &mut self.desk;
         self.ending.until("an answer of every daemon", WAIT_MAX, || {
-            let Ok(told) = desk.asks(&["vm", "list", "--json"]) else { return Ok(None) };
-            let places: Option<VmPlaces> = serde_json::from_str(&told).ok();
+            // The service itself may not answer yet.
+            let places = desk.answers::<VmPlaces>(&["vm", "list", "--json"]).ok();
             Ok(places.filter(|places| places.unasked.is_empty()))
         })?;
         self.telling.says(&format!(
@@ -65,11 +66,24 @@ impl Story<'_> {
         self.types(&words, Shown::All)?;
         let (client, vip) = (self.stage.world.client(1), self.stage.site("a").vip(1).v4.into());
         self.ending.until("a greeting by the VM's service", WAIT_MAX, || {
-            Ok(users::is_served(&client, vip)?.then_some(()))
+            Ok(is_served(&client, vip)?.then_some(()))
         })?;
         let took_s = begun.elapsed().as_secs_f64();
         self.telling.says(&format!("Linux under QEMU; it booted and serves after {took_s:.1} s."));
-        Ok(())
+        self.end_flows()
+    }
+
+    /// What has tried whether it serves is nothing that a move's ledger should tell of.
+    fn end_flows(&mut self) -> Result<(), DemoError> {
+        let desk = &mut self.desk;
+        self.ending.until("the end of what has tried the service", WAIT_MAX, || {
+            let flows = desk.flows_of("web")?;
+            for flow in &flows {
+                // One that has ended by itself meanwhile cannot be killed.
+                let _ = desk.asks(&["flows", "kill", &flow.at.flow]);
+            }
+            Ok(flows.is_empty().then_some(()))
+        })
     }
 
     pub(super) fn regulars(

@@ -21,12 +21,6 @@ const REGULARS_PER_NEWCOMER: usize = 10;
 /// Longest wait until silent UDP sessions are forgotten.
 const DRAIN_MAX: Duration = Duration::from_secs(120);
 
-/// What `causeway flows --json` says, as far as it matters here.
-#[derive(Deserialize)]
-struct Flows {
-    flows: Vec<FlowView>,
-}
-
 /// What `causeway status --json` says of places that VMs have left.
 #[derive(Deserialize)]
 struct Drains {
@@ -61,9 +55,9 @@ impl Story<'_> {
             "Clients that honour TTLs have asked anew: it is {at} now, site b's VIP."
         ));
         everybody.newcomers = Some(newcomers);
-        let told = self.types(&["flows", "web", "--json"], Shown::Nothing)?;
-        let told: Flows = self.read_answer("flows", &told)?;
-        let (at_a, at_b) = (carried_at(&told, "a"), carried_at(&told, "b"));
+        self.telling.typed("causeway flows web");
+        let flows = self.desk.flows_of("web")?;
+        let (at_a, at_b) = (carried_at(&flows, "a"), carried_at(&flows, "b"));
         self.telling.says(&format!(
             "Site a's proxy carries {at_a} flows, the old ones and the stray; site b's {at_b}, direct."
         ));
@@ -124,14 +118,10 @@ impl Story<'_> {
         let (telling, desk) = (&mut *self.telling, &mut self.desk);
         let words = ["status", "--json"];
         self.ending.until("a drained place", DRAIN_MAX, || {
-            let told = desk.asks(&words)?;
-            let told: Drains = serde_json::from_str(&told).map_err(|cause| DemoError::Answer {
-                command: "causeway status --json".to_owned(),
-                cause,
-            })?;
-            let left: u64 = told.drains.iter().map(|drain| drain.pinned + drain.stragglers).sum();
+            let drains = desk.answers::<Drains>(&words)?.drains;
+            let left: u64 = drains.iter().map(|drain| drain.pinned + drain.stragglers).sum();
             telling.passing(&format!("{left} UDP sessions are silent, and soon forgotten"));
-            Ok(told.drains.iter().all(Drain::is_drained).then_some(()))
+            Ok(drains.iter().all(Drain::is_drained).then_some(()))
         })
     }
 
@@ -149,19 +139,10 @@ impl Story<'_> {
         }
         Ok(())
     }
-
-    fn read_answer<T: serde::de::DeserializeOwned>(
-        &self,
-        command: &str,
-        told: &str,
-    ) -> Result<T, DemoError> {
-        serde_json::from_str(told)
-            .map_err(|cause| DemoError::Answer { command: format!("causeway {command}"), cause })
-    }
 }
 
-fn carried_at(told: &Flows, site: &str) -> usize {
-    told.flows.iter().filter(|flow| flow.at.site.as_str() == site).count()
+fn carried_at(flows: &[FlowView], site: &str) -> usize {
+    flows.iter().filter(|flow| flow.at.site.as_str() == site).count()
 }
 
 /// Lines of `causeway status` that are about places that VMs have left.
