@@ -36,7 +36,7 @@ const ORCHESTRATOR_AND_AGENT: &[Role] = &[Role::Orchestrator, Role::Agent];
 /// # Errors
 /// The routes below contradict each other.
 pub fn routes(proxy: &Arc<Proxy>) -> Result<RouteTable, TableError> {
-    of_moves(of_traffic(Lines::of(proxy))).table()
+    of_ports(of_moves(of_traffic(Lines::of(proxy)))).table()
 }
 
 /// What there is, and whom it serves.
@@ -97,17 +97,11 @@ fn of_moves(lines: Lines<Proxy>) -> Lines<Proxy> {
         .at(Method::POST, path::VM_RECLAIM, ORCHESTRATOR, |proxy, request| async move {
             vms::reclaim(proxy, request).await
         })
-        .at(Method::POST, path::VM_DIVERT, AGENT, |proxy, request| async move {
-            vms::divert(proxy, request).await
+        .at(Method::POST, path::VM_HOME, ORCHESTRATOR, |proxy, request| async move {
+            vms::home(proxy, request).await
         })
-        .at(Method::POST, path::VM_STAND_IN, AGENT, |proxy, request| async move {
-            vms::stand_in(proxy, request).await
-        })
-        .at(Method::POST, path::VM_LEFTOVERS, AGENT, |proxy, request| async move {
-            vms::leftovers(proxy, request).await
-        })
-        .at(Method::POST, path::VM_RELEASE, AGENT, |proxy, request| async move {
-            vms::release(proxy, request).await
+        .at(Method::GET, path::VM_ELSEWHERE, VIEWER_AND_UP, |proxy, request| async move {
+            vms::elsewhere(&proxy, &request).await
         })
         .at(Method::GET, path::VMS, VIEWER_AND_UP, |proxy, _| async move {
             Reply::json(&proxy.vms().told().await)
@@ -132,6 +126,23 @@ fn of_moves(lines: Lines<Proxy>) -> Lines<Proxy> {
         })
         .at(Method::GET, path::TUNNEL, VIEWER_AND_UP, |proxy, _| async move {
             Reply::json(&proxy.inter_site().told())
+        })
+}
+
+/// What only the agent at a VM's port may say.
+fn of_ports(lines: Lines<Proxy>) -> Lines<Proxy> {
+    lines
+        .at(Method::POST, path::VM_DIVERT, AGENT, |proxy, request| async move {
+            vms::divert(proxy, request).await
+        })
+        .at(Method::POST, path::VM_STAND_IN, AGENT, |proxy, request| async move {
+            vms::stand_in(proxy, request).await
+        })
+        .at(Method::POST, path::VM_LEFTOVERS, AGENT, |proxy, request| async move {
+            vms::leftovers(proxy, request).await
+        })
+        .at(Method::POST, path::VM_RELEASE, AGENT, |proxy, request| async move {
+            vms::release(proxy, request).await
         })
 }
 

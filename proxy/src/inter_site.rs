@@ -4,6 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use daemon::identity::{Credentials, peer_identity};
@@ -199,6 +200,13 @@ impl InterSite {
     #[must_use]
     pub fn way_counts(&self, vm: &VmName) -> Option<WayCounts> {
         self.tunnel().as_ref()?.way_counts(vm)
+    }
+
+    /// For how long nothing has come through the tunnel for a VM that is here; none where nothing ever
+    /// has.
+    #[must_use]
+    pub fn quiet(&self, vm: &VmName) -> Option<Duration> {
+        self.tunnel().as_ref()?.quiet(vm)
     }
 
     /// Waits until nothing waits here any more for a VM that has come here, and what the kernel had

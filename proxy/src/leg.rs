@@ -4,6 +4,7 @@
 //! the tunnel. It is set up before anything is served, stays over crash, restart and upgrade, and is
 //! given back by [`down`] alone.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -88,6 +89,12 @@ impl Leg {
         &mut self.leg
     }
 
+    /// Who looks for its neighbours.
+    pub(crate) fn finder(&self) -> Option<Finder> {
+        let (namespace, interface) = (self.ground.0.clone()?, self.interface.clone());
+        Some(Finder { namespace, interface })
+    }
+
     /// The leg, as it is told.
     #[must_use]
     pub fn told(&self) -> proxy_api::Leg {
@@ -100,6 +107,23 @@ impl Leg {
             interface: self.interface.clone(),
             tun: TUN.to_owned(),
         }
+    }
+}
+
+/// Looks who else is on a leg's network, beside whatever the leg is told meanwhile.
+#[derive(Debug)]
+pub(crate) struct Finder {
+    namespace: Arc<Namespace>,
+    interface: String,
+}
+
+impl Finder {
+    /// Those of `addresses` that are there. Blocks, at most for some seconds.
+    pub(crate) fn find(
+        &self,
+        addresses: &BTreeSet<IpAddr>,
+    ) -> Result<Vec<leg::Found>, NetworkError> {
+        leg::find(&self.namespace, &self.interface, addresses)
     }
 }
 

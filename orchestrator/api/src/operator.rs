@@ -21,7 +21,7 @@ pub use client::OperatorClient;
 pub use flows::{FlowKilled, FlowView, FlowsPart};
 pub use leftovers::{
     Drain, DrainList, FLOWS_LIVE, FlowAt, LeftDisk, MoveReclaimed, ReclaimVm, UnaskedProxy,
-    VmReclaimed,
+    VmAtHome, VmReclaimed,
 };
 pub use moves::{
     AbortMove, AbortPromised, BeginMove, Earlier, MOVE_ID_BYTES_MAX, MoveBegun, MoveId,

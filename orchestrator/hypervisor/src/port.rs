@@ -1,6 +1,6 @@
 //! What a hypervisor is to a move.
 
-use orchestrator_api::agent::WatchView;
+use orchestrator_api::agent::{PortRequest, WatchView};
 use orchestrator_api::{CopyRequest, HostView, OrderRequest, Progress, VmView};
 use placement::{Answer, VmName};
 
@@ -34,6 +34,13 @@ pub trait Hypervisor: Send + Sync {
 
     /// With whom a VM has spoken at its port.
     fn watched(&self, vm: &VmName) -> impl Future<Output = Result<WatchView, CallTrouble>> + Send;
+
+    /// Changes what stands at the port of a VM that runs there, once the move is over that it came by.
+    fn change_port(
+        &self,
+        vm: &VmName,
+        asked: &PortRequest,
+    ) -> impl Future<Output = Result<(), CallTrouble>> + Send;
 
     /// A command of *Fencing*.
     fn order(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use orchestrator_api::agent::WatchView;
+use orchestrator_api::agent::{PortChanged, PortRequest, WatchView};
 use orchestrator_api::{
     AgentClient, CallError, Connection, CopyRequest, HostView, OrderRequest, Progress, VmList,
     VmView,
@@ -56,6 +56,10 @@ impl<D: Dial> Hypervisor for QemuAgent<D> {
         self.0.call(&Watched(vm)).await
     }
 
+    async fn change_port(&self, vm: &VmName, asked: &PortRequest) -> Result<(), CallTrouble> {
+        self.0.call(&ChangePort(vm, asked)).await.map(drop)
+    }
+
     async fn order(&self, order: &OrderRequest) -> Result<Answer, CallTrouble> {
         self.0.call(&Order(order)).await
     }
@@ -77,6 +81,7 @@ struct Host;
 struct Vms;
 struct Vm<'a>(&'a VmName);
 struct Watched<'a>(&'a VmName);
+struct ChangePort<'a>(&'a VmName, &'a PortRequest);
 struct Order<'a>(&'a OrderRequest);
 struct Copy<'a>(&'a CopyRequest);
 
@@ -109,6 +114,14 @@ impl Call<AgentClient> for Watched<'_> {
     const BOUND: Duration = LOOK_MAX;
     async fn make(&self, client: &mut AgentClient) -> Result<WatchView, CallError> {
         client.watch(self.0).await
+    }
+}
+
+impl Call<AgentClient> for ChangePort<'_> {
+    type Answer = PortChanged;
+    const BOUND: Duration = ORDER_MAX;
+    async fn make(&self, client: &mut AgentClient) -> Result<PortChanged, CallError> {
+        client.change_port(self.0, self.1).await
     }
 }
 

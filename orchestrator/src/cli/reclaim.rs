@@ -97,6 +97,10 @@ fn in_words(reclaimed: &VmReclaimed) -> String {
             let _ = writeln!(told, "  broken off: {} at {}/{}", flow.flow, flow.site, flow.proxy);
         }
     }
+    if let Some(home) = &reclaimed.home {
+        let (vm, at, count) = (&reclaimed.vm, &home.at, home.told);
+        let _ = writeln!(told, "{vm} is at home at {at}, and was told of {count} machines there");
+    }
     told
 }
 

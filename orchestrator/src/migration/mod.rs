@@ -5,6 +5,7 @@
 //! like, found out without touching anything.
 
 mod ends;
+pub mod home;
 pub mod name_servers;
 pub mod parties;
 pub mod plan;

@@ -8,8 +8,8 @@ use hypervisor::{Call, CallTrouble, Client, Dial, Hypervisor, Line, QemuAgent};
 use orchestrator_api::{CallError, Connection, Place};
 use placement::{Authority, End, Epoch, PartName, SiteName, VmName};
 use proxy_api::{
-    Claim, Flow, FlowId, FlowPage, FlowQuery, GrantChannel, Killed, Networks, OfMove, PinnedPage,
-    Reclaim, Reclaimed, Redirect, Services, Stage, Tunnel, Vm,
+    AtHome, Claim, Flow, FlowId, FlowPage, FlowQuery, GrantChannel, Home, Killed, Networks, OfMove,
+    PinnedPage, Places, Reclaim, Reclaimed, Redirect, Services, Stage, Tunnel, Vm,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -17,6 +17,9 @@ use super::name_servers::{DialledNameServer, NameServerPort};
 
 /// How long a proxy may take to answer: it writes a small file, and no more.
 pub const PROXY_CALL_MAX: Duration = Duration::from_secs(10);
+
+/// How long it may look who is on its network.
+pub const PROXY_LOOK_AROUND_MAX: Duration = Duration::from_secs(30);
 
 /// Everybody that moves can talk to.
 pub trait Parties: Send + Sync {
@@ -92,6 +95,16 @@ pub trait ProxyPort: Send + Sync {
         vm: &VmName,
         redirect: &Redirect,
     ) -> impl Future<Output = Result<(), CallTrouble>> + Send;
+
+    /// The VM is at home: it stands in for nobody, and tells who is on its own network.
+    fn home(
+        &self,
+        vm: &VmName,
+        home: &Home,
+    ) -> impl Future<Output = Result<AtHome, CallTrouble>> + Send;
+
+    /// Every place that the VM goes on talking to from there.
+    fn elsewhere(&self, vm: &VmName) -> impl Future<Output = Result<Places, CallTrouble>> + Send;
 
     /// The networks that it has a leg on.
     fn networks(&self) -> impl Future<Output = Result<Networks, CallTrouble>> + Send;
@@ -230,6 +243,14 @@ impl<D: Dial> ProxyPort for DialledProxy<D> {
         self.0.call(&Asked::Redirect(vm, redirect)).await
     }
 
+    async fn home(&self, vm: &VmName, home: &Home) -> Result<AtHome, CallTrouble> {
+        self.0.call(&AskedHome(vm, home)).await
+    }
+
+    async fn elsewhere(&self, vm: &VmName) -> Result<Places, CallTrouble> {
+        self.0.call(&AskedElsewhere(vm)).await
+    }
+
     async fn networks(&self) -> Result<Networks, CallTrouble> {
         self.0.call(&AskedNetworks).await
     }
@@ -330,6 +351,28 @@ impl Call<ProxyClient> for Asked<'_> {
             Asked::Unstage(vm, of) => client.unstage(vm, of).await.map(drop),
             Asked::Redirect(vm, redirect) => client.redirect(vm, redirect).await.map(drop),
         }
+    }
+}
+
+struct AskedHome<'a>(&'a VmName, &'a Home);
+
+impl Call<ProxyClient> for AskedHome<'_> {
+    type Answer = AtHome;
+    const BOUND: Duration = PROXY_LOOK_AROUND_MAX;
+
+    async fn make(&self, client: &mut ProxyClient) -> Result<AtHome, CallError> {
+        client.0.home(self.0, self.1).await
+    }
+}
+
+struct AskedElsewhere<'a>(&'a VmName);
+
+impl Call<ProxyClient> for AskedElsewhere<'_> {
+    type Answer = Places;
+    const BOUND: Duration = PROXY_CALL_MAX;
+
+    async fn make(&self, client: &mut ProxyClient) -> Result<Places, CallError> {
+        client.0.elsewhere(self.0).await
     }
 }
 

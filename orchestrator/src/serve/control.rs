@@ -22,6 +22,7 @@ use super::leftovers::Unreclaimed;
 use super::moves::{MoveError, Shared};
 use super::places::{self, PlaceError};
 use super::reporting::Unreported;
+use crate::migration::home::HomeError;
 use crate::migration::reclaim::ReclaimError;
 
 /// Who may change something.
@@ -224,7 +225,15 @@ fn unreclaimed(error: &Unreclaimed) -> Refusal {
                 | ReclaimError::UnderWay { .. },
             ..
         } => (StatusCode::CONFLICT, "not_now", "say the same again then"),
-        Unreclaimed::Refused { .. } => (
+        Unreclaimed::NotHome {
+            source: HomeError::Elsewhere { .. } | HomeError::StillComes { .. },
+            ..
+        } => (
+            StatusCode::CONFLICT,
+            "not_now",
+            "say the same again then, or force it, which breaks off what comes from elsewhere",
+        ),
+        Unreclaimed::Refused { .. } | Unreclaimed::NotHome { .. } => (
             StatusCode::BAD_GATEWAY,
             "not_reclaimed",
             "see to what is named, and say the same again: what is done is not done twice",

@@ -18,6 +18,7 @@ use super::moves::Shared;
 use super::places::{self, PlaceError};
 use super::reclaimed::Given;
 use super::table::Entry;
+use crate::migration::home::HomeError;
 use crate::migration::reclaim::{BrokenOff, Leftover, Manner, ReclaimError, reclaim};
 use crate::migration::{Parties, ProxyPort};
 
@@ -70,6 +71,17 @@ pub(crate) enum Unreclaimed {
         #[source]
         source: ReclaimError,
     },
+    /// Nothing else is left, and it does not speak for itself yet.
+    #[error("every place that VM {vm} left is given back, but it is not at home at {at} yet")]
+    NotHome {
+        /// Which VM.
+        vm: VmName,
+        /// Where it runs.
+        at: Place,
+        /// Why.
+        #[source]
+        source: HomeError,
+    },
     /// It is done, and not on our disk.
     #[error("it is done, and cannot be written down")]
     NotKept(#[from] StateError),
@@ -79,12 +91,12 @@ pub(crate) enum Unreclaimed {
 }
 
 /// A completed move, and what it left.
-struct Left {
-    id: MoveId,
-    entry: Arc<Entry>,
-    release: Release,
+pub(super) struct Left {
+    pub(super) id: MoveId,
+    pub(super) entry: Arc<Entry>,
+    pub(super) release: Release,
     /// Under which it told its parties last.
-    epoch: Epoch,
+    pub(super) epoch: Epoch,
 }
 
 impl Left {
@@ -128,10 +140,12 @@ impl Shared {
                 _ => reclaimed.push(self.give_back(by, left, &home, wish).await?),
             }
         }
-        if reclaimed.is_empty() {
+        let home = self.come_home(by, &all, wish.force).await?;
+        let is_news = home.as_ref().is_some_and(|(_, is_news)| *is_news);
+        if reclaimed.is_empty() && !is_news {
             return Err(self.nothing(vm, &all).await);
         }
-        Ok(VmReclaimed { vm: vm.clone(), reclaimed })
+        Ok(VmReclaimed { vm: vm.clone(), reclaimed, home: home.map(|(home, _)| home) })
     }
 
     /// How far places that VMs have left are drained: of one VM, or of all.
@@ -200,7 +214,7 @@ impl Shared {
         let (at_unix_ms, by) = (unix_ms(), by.to_string());
         let done = MoveReclaimed { id, release, at, disk, broken_off, at_unix_ms, by };
         let (shared, given) = (self.clone(), Given { key: wish.key.clone(), done: done.clone() });
-        spawn_blocking(move || shared.given_back.keep(given)).await??;
+        spawn_blocking(move || shared.given_back.keep(&given.done.id.clone(), given)).await??;
         tracing::info!(by = done.by, id = %done.id, at = %done.at, "reclaimed");
         Ok(done)
     }

@@ -14,6 +14,7 @@ mod dial;
 mod flows;
 mod followed;
 mod gates;
+mod homes;
 mod leftovers;
 mod moves;
 mod ordered;

@@ -19,7 +19,7 @@ use super::config::Config;
 use super::dial::TlsDial;
 use super::ordered::{AsOrdered, Ordered};
 use super::places::{self, PlaceError};
-use super::reclaimed::GivenBack;
+use super::reclaimed::{GivenBack, Homes};
 use super::reporting::Reports;
 use super::starting::Starting;
 use super::table::{Entry, Table};
@@ -43,6 +43,7 @@ pub(crate) struct Inner {
     pub(crate) table: Arc<Table>,
     pub(crate) reports: Reports,
     pub(crate) given_back: GivenBack,
+    pub(crate) homes: Homes,
     /// One order at a time: a VM has one move, and each a name of its own.
     ordering: Mutex<()>,
     /// VMs that are being started.
@@ -112,7 +113,7 @@ impl Shared {
         mover: MoveVm<Dialled<TlsDial>>,
         journal: Arc<dyn Journal>,
         table: Arc<Table>,
-        (reports, given_back): (Reports, GivenBack),
+        (reports, given_back, homes): (Reports, GivenBack, Homes),
     ) -> Shared {
         let workflow = AsOrdered(mover);
         let ordering = Mutex::new(());
@@ -123,6 +124,7 @@ impl Shared {
             table,
             reports,
             given_back,
+            homes,
             ordering,
             starting: Starting::default(),
             reclaiming: Starting::default(),

@@ -1,5 +1,5 @@
-//! Which places were given back, on the disk: a small file for each move, written once all of it is
-//! done. What died before that is done again, and finds done what was.
+//! Which places were given back, and which VMs came home, on the disk: a small file for each move,
+//! written once all of it is done. What died before that is done again, and finds done what was.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,11 +7,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use daemon::state::{StateError, StateFile, StateFolder};
-use orchestrator_api::operator::{CallKey, MoveId, MoveReclaimed};
+use orchestrator_api::operator::{CallKey, MoveId, MoveReclaimed, VmAtHome};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// The folder, in the state folder.
-pub(crate) const FOLDER: &str = "reclaimed";
+/// Their folders, in the state folder.
+const RECLAIMED: &str = "reclaimed";
+const HOMES: &str = "homes";
 
 const VERSION: u32 = 1;
 
@@ -25,17 +27,35 @@ pub(crate) struct Given {
     pub(crate) done: MoveReclaimed,
 }
 
-/// All of them.
+/// What moves have left and was given back.
+pub(crate) type GivenBack = ByMove<Given>;
+/// VMs that came home, by the move by which they had come.
+pub(crate) type Homes = ByMove<VmAtHome>;
+
+/// One thing of each move.
 #[derive(Debug)]
-pub(crate) struct GivenBack {
+pub(crate) struct ByMove<T> {
     folder: StateFolder,
-    known: Arc<Mutex<BTreeMap<MoveId, Given>>>,
+    known: Arc<Mutex<BTreeMap<MoveId, T>>>,
 }
 
 impl GivenBack {
     /// Reads what earlier services wrote.
     pub(crate) fn open(state_folder: &Path) -> Result<GivenBack, StateError> {
-        let path = state_folder.join(FOLDER);
+        ByMove::of_folder(&state_folder.join(RECLAIMED))
+    }
+}
+
+impl Homes {
+    /// Reads what earlier services wrote.
+    pub(crate) fn open(state_folder: &Path) -> Result<Homes, StateError> {
+        ByMove::of_folder(&state_folder.join(HOMES))
+    }
+}
+
+impl<T: Clone + Serialize + DeserializeOwned> ByMove<T> {
+    fn of_folder(path: &Path) -> Result<ByMove<T>, StateError> {
+        let path = path.to_owned();
         let folder = StateFolder::open(&path)?;
         let unread = |source| StateError::System { path: path.clone(), action: "listed", source };
         let mut known = BTreeMap::new();
@@ -44,27 +64,26 @@ impl GivenBack {
             let Some(id) = name.to_str().and_then(|name| name.parse::<MoveId>().ok()) else {
                 continue;
             };
-            let file: StateFile<Given> = folder.file(&id.to_string(), VERSION);
-            if let Some(given) = file.load()? {
-                known.insert(id, given);
+            let file: StateFile<T> = folder.file(&id.to_string(), VERSION);
+            if let Some(one) = file.load()? {
+                known.insert(id, one);
             }
         }
-        Ok(GivenBack { folder, known: Arc::new(Mutex::new(known)) })
+        Ok(ByMove { folder, known: Arc::new(Mutex::new(known)) })
     }
 
-    pub(crate) fn of(&self, id: &MoveId) -> Option<Given> {
+    pub(crate) fn of(&self, id: &MoveId) -> Option<T> {
         self.lock().get(id).cloned()
     }
 
     /// Blocks on the disk.
-    pub(crate) fn keep(&self, given: Given) -> Result<(), StateError> {
-        let id = given.done.id.clone();
-        self.folder.file(&id.to_string(), VERSION).save(&given)?;
-        self.lock().insert(id, given);
+    pub(crate) fn keep(&self, id: &MoveId, one: T) -> Result<(), StateError> {
+        self.folder.file(&id.to_string(), VERSION).save(&one)?;
+        self.lock().insert(id.clone(), one);
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<MoveId, Given>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<MoveId, T>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -93,13 +112,13 @@ mod tests {
             by: "ada".to_owned(),
         };
         let written = Given { key: "key-1".parse().unwrap(), done };
-        given.keep(written.clone()).unwrap();
+        given.keep(&id, written.clone()).unwrap();
         drop(given);
         let later = GivenBack::open(outer.path()).unwrap();
         assert_eq!(later.of(&id), Some(written));
         assert_eq!(later.of(&"web.2".parse().unwrap()), None);
         drop(later);
-        fs::write(outer.path().join(FOLDER).join("web.1"), "nothing of ours").unwrap();
+        fs::write(outer.path().join(RECLAIMED).join("web.1"), "nothing of ours").unwrap();
         assert!(GivenBack::open(outer.path()).is_err());
     }
 }

@@ -17,7 +17,7 @@ use super::control::{self, Service};
 use super::dial::TlsDial;
 use super::gates::GatedJournal;
 use super::moves::Shared;
-use super::reclaimed::GivenBack;
+use super::reclaimed::{GivenBack, Homes};
 use super::reporting::Reports;
 use super::table::Table;
 use crate::migration::{Dialled, MoveVm};
@@ -64,7 +64,9 @@ pub async fn run(loaded: Loaded, telemetry: Telemetry) -> Result<(), RunError> {
     let listen = config.basics.listen;
     let reports = Reports::open(&config.basics.state_folder).map_err(LifeError::from)?;
     let given_back = GivenBack::open(&config.basics.state_folder).map_err(LifeError::from)?;
-    let moves = Shared::new(config, mover, journal, table, (reports, given_back));
+    let homes = Homes::open(&config.basics.state_folder).map_err(LifeError::from)?;
+    let kept = (reports, given_back, homes);
+    let moves = Shared::new(config, mover, journal, table, kept);
     let taken_up = moves.take_up().await?;
     if taken_up > 0 {
         tracing::info!(taken_up, "moves of an earlier service go on");

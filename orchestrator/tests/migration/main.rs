@@ -7,6 +7,7 @@
 mod abort;
 mod calls;
 mod copies;
+mod home;
 mod killed;
 mod name_servers;
 mod names;

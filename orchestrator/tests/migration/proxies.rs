@@ -8,11 +8,11 @@ use hypervisor::model::ModelAgent;
 use orchestrator::migration::{Parties, ProxyPort};
 use orchestrator_api::{Place, Refusal};
 use placement::{Authority, End, Epoch, PartName, SiteName, VmName, Watermark};
-use proxy_api::{Backend, BackendAddress, Health, Protocol, Service, Services};
 use proxy_api::{
-    Card, Claim, FlowId, GrantChannel, Networks, PinnedFlow, PinnedPage, Reclaim, Reclaimed,
-    Redirect, Stage, Tunnel, TunnelPeer, Vm, VmWay, WayKind,
+    AtHome, Card, Claim, FlowId, GrantChannel, Home, Neighbour, Networks, PinnedFlow, PinnedPage,
+    Places, Reclaim, Reclaimed, Redirect, Stage, Tunnel, TunnelPeer, Vm, VmWay, WayKind,
 };
+use proxy_api::{Backend, BackendAddress, Health, Protocol, Service, Services};
 
 use crate::name_servers::ModelNameServer;
 
@@ -32,6 +32,10 @@ struct Inner {
     way: Option<(WayKind, Epoch)>,
     /// Flows towards it that live.
     live: BTreeSet<FlowId>,
+    /// So often it says yet that something comes through the tunnel.
+    still_comes: u32,
+    /// Who is on its network.
+    neighbours: Vec<Neighbour>,
 }
 
 /// One proxy.
@@ -68,6 +72,18 @@ impl ModelProxy {
     /// It serves the VM, and has found it so.
     pub(crate) fn finds(&self, health: Health) {
         self.0.lock().unwrap().health = Some(health);
+    }
+
+    /// So often it says from now on that something comes through the tunnel.
+    pub(crate) fn hears(&self, times: u32) {
+        self.0.lock().unwrap().still_comes = times;
+    }
+
+    /// This one is on its network.
+    pub(crate) fn has_neighbour(&self, address: &str, mac: &str, is_gateway: bool) {
+        let (address, mac) = (address.parse().unwrap(), Some(mac.parse().unwrap()));
+        let neighbour = Neighbour { address, mac, is_gateway, is_there_too: false };
+        self.0.lock().unwrap().neighbours.push(neighbour);
     }
 
     /// It answers nothing about flows, or does again.
@@ -165,6 +181,29 @@ impl ProxyPort for ModelProxy {
         let mark = inner.marks.entry(vm.clone()).or_default();
         *mark = mark.raised(&redirect.authority).map_err(|why| stale(&why))?;
         Ok(())
+    }
+
+    /// As the proxy does: it must host the VM by that very move, or have let go of it before.
+    async fn home(&self, _: &VmName, home: &Home) -> Result<AtHome, CallTrouble> {
+        let mut inner = self.0.lock().unwrap();
+        if inner.is_silent {
+            return Err(refused("ending"));
+        }
+        match inner.way {
+            Some((WayKind::Hosting, epoch)) if epoch == home.epoch => {}
+            None => {}
+            _ => return Err(refused("not_here")),
+        }
+        if inner.still_comes > 0 && !home.force {
+            inner.still_comes -= 1;
+            return Err(refused("still_comes"));
+        }
+        inner.way = None;
+        Ok(AtHome { neighbours: inner.neighbours.clone() })
+    }
+
+    async fn elsewhere(&self, _: &VmName) -> Result<Places, CallTrouble> {
+        Ok(Places { places: Vec::new() })
     }
 
     async fn networks(&self) -> Result<Networks, CallTrouble> {

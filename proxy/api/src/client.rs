@@ -5,10 +5,10 @@ use placement::{Epoch, PartName, VmName};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
-    AtPort, ChannelGranted, ChannelRevoked, Claim, Claimed, Diverted, Drained, Flow, FlowId,
-    FlowPage, FlowQuery, GrantChannel, Killed, LeftoversTaken, Networks, OfMove, PinnedPage,
-    Reclaim, Reclaimed, Redirect, Released, Reloaded, Services, Stage, StandsIn, Status, Tunnel,
-    Vm, Vms, path,
+    AtHome, AtPort, ChannelGranted, ChannelRevoked, Claim, Claimed, Diverted, Drained, Flow,
+    FlowId, FlowPage, FlowQuery, GrantChannel, Home, Killed, LeftoversTaken, Networks, OfMove,
+    PinnedPage, Places, Reclaim, Reclaimed, Redirect, Released, Reloaded, Services, Stage,
+    StandsIn, Status, Tunnel, Vm, Vms, path,
 };
 
 /// Asks one proxy over one stream.
@@ -157,6 +157,22 @@ impl Client {
     /// See [`CallError`]; among them, that flows live.
     pub async fn reclaim(&mut self, vm: &VmName, wish: &Reclaim) -> Result<Reclaimed, CallError> {
         self.0.say(&filled(path::VM_RECLAIM, &[vm]), wish).await
+    }
+
+    /// The VM is at home: the proxy stands in for nobody, and tells who is on its own network.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn home(&mut self, vm: &VmName, home: &Home) -> Result<AtHome, CallError> {
+        self.0.say(&filled(path::VM_HOME, &[vm]), home).await
+    }
+
+    /// Every place that the VM goes on talking to from there.
+    ///
+    /// # Errors
+    /// See [`CallError`]; among them, that the proxy knows nothing of it.
+    pub async fn elsewhere(&mut self, vm: &VmName) -> Result<Places, CallError> {
+        self.0.get(&filled(path::VM_ELSEWHERE, &[vm])).await
     }
 
     /// Every VM that the proxy remembers.

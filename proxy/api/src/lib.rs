@@ -34,9 +34,9 @@ pub use tunnel::{
     TunnelDropped, TunnelPeer, TunnelWire,
 };
 pub use vm::{
-    Card, Elsewhere, Neighbour, OfMove, Place, Reclaim, Reclaimed, Redirect, Stage,
-    VM_ADDRESSES_MAX, VM_CONVERSATIONS_MAX, VM_PEERS_MAX, VM_PLACES_MAX, Vm, VmWay, Vms, WayKind,
-    WayPackets,
+    AtHome, Card, Elsewhere, Home, Neighbour, OfMove, Place, Places, Reclaim, Reclaimed, Redirect,
+    Stage, VM_ADDRESSES_MAX, VM_CONVERSATIONS_MAX, VM_PEERS_MAX, VM_PLACES_MAX, Vm, VmWay, Vms,
+    WayKind, WayPackets,
 };
 
 /// Where each call goes; the server's table and the client read them here.
@@ -70,7 +70,8 @@ pub mod path {
     /// `POST` of an [`OfMove`](super::OfMove), orchestrator: [`Claimed`](super::Claimed). The move is
     /// over: its channels end, and nothing of it is taken any more.
     pub const VM_GIVE_BACK: &str = "/v1/vms/{vm}/give-back";
-    /// `POST` of a [`Stage`](super::Stage), orchestrator, at both ends: [`Vm`](super::Vm).
+    /// `POST` of a [`Stage`](super::Stage), orchestrator, at both ends, and where the VM was before:
+    /// [`Vm`](super::Vm).
     pub const VM_STAGE: &str = "/v1/vms/{vm}/stage";
     /// `POST` of an [`OfMove`](super::OfMove), orchestrator: [`Vm`](super::Vm). The undo of a stage.
     pub const VM_UNSTAGE: &str = "/v1/vms/{vm}/unstage";
@@ -79,6 +80,11 @@ pub mod path {
     /// `POST` of a [`Reclaim`](super::Reclaim), orchestrator: [`Reclaimed`](super::Reclaimed). Refused
     /// while flows live, unless forced.
     pub const VM_RECLAIM: &str = "/v1/vms/{vm}/reclaim";
+    /// `POST` of a [`Home`](super::Home), orchestrator, where the VM runs: [`AtHome`](super::AtHome).
+    /// Refused in a move, and while something comes through the tunnel for it, unless forced.
+    pub const VM_HOME: &str = "/v1/vms/{vm}/home";
+    /// `GET`, viewer and up: [`Places`](super::Places).
+    pub const VM_ELSEWHERE: &str = "/v1/vms/{vm}/elsewhere";
     /// `GET`, viewer and up: [`Vms`](super::Vms).
     pub const VMS: &str = "/v1/vms";
     /// `GET`, viewer and up: [`Vm`](super::Vm).

@@ -3,6 +3,7 @@
 //! ```text
 //! claim -> stage (both ends) -> ... the agents' calls of `port` ... -> redirect (every proxy)
 //!       \-> unstage -> give back                                       -> reclaim, once drained
+//! home, where it runs, once every place that it left is reclaimed
 //! ```
 //!
 //! Each names its authority and is idempotent: a repetition finds what it wants and gets the same
@@ -52,8 +53,9 @@ pub struct Card {
 pub struct Neighbour {
     /// Its address.
     pub address: IpAddr,
-    /// Its MAC, as the VM's port saw it.
-    pub mac: Mac,
+    /// Its MAC; none where a proxy stood between it and the VM's port.
+    #[serde(default)]
+    pub mac: Option<Mac>,
     /// It is a gateway of the subnet.
     #[serde(default)]
     pub is_gateway: bool,
@@ -78,8 +80,16 @@ pub struct Elsewhere {
     pub conversations: Vec<Conversation>,
 }
 
+/// Every place that a VM goes on talking to from where it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Places {
+    /// The one that it came from last is the first.
+    pub places: Vec<Elsewhere>,
+}
+
 /// The next placement, told to both ends of a move. At the place where the VM is going it sets what
-/// changes no packet's way; at the other the proxy remembers where to.
+/// changes no packet's way; at the other the proxy remembers where to. One that the VM left earlier
+/// lets it speak from there, too, from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stage {
@@ -129,6 +139,27 @@ pub struct Reclaim {
 pub struct Reclaimed {
     /// Flows that were broken off for it.
     pub broken_off: Vec<FlowId>,
+}
+
+/// Nobody that the VM talks to is elsewhere any more, and this proxy stands in for nobody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Home {
+    /// The move that brought it here, as proxies were told last.
+    pub epoch: Epoch,
+    /// Whom its port has seen it speak with; at most [`VM_PEERS_MAX`].
+    pub peers: Vec<IpAddr>,
+    /// What still comes through the tunnel for it is no reason to wait.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// The VM is at home.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AtHome {
+    /// Of the network's gateways, of those that it spoke with elsewhere and of those that were named:
+    /// whoever is on the leg's own network, by the MAC that it answers with there.
+    pub neighbours: Vec<Neighbour>,
 }
 
 /// Every VM that a proxy remembers.

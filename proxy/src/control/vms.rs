@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use daemon::control::{Answer, Refusal, Reply, Request, StatusCode};
 use placement::{Epoch, VmName};
-use proxy_api::{AtPort, Claim, Claimed, Leftovers, OfMove, Reclaim, Reclaimed, Redirect, Stage};
+use proxy_api::{
+    AtPort, Claim, Claimed, Home, Leftovers, OfMove, Reclaim, Reclaimed, Redirect, Stage,
+    VM_PEERS_MAX,
+};
 
 use super::channels::refused_epoch;
 use crate::running::Proxy;
@@ -103,16 +106,41 @@ pub(super) async fn reclaim(proxy: Arc<Proxy>, request: Request) -> Answer {
     Reply::json(&Reclaimed { broken_off })
 }
 
+pub(super) async fn home(proxy: Arc<Proxy>, request: Request) -> Answer {
+    let vm: VmName = request.param("vm")?;
+    let home: Home = request.json()?;
+    if home.peers.len() > VM_PEERS_MAX {
+        let message = format!("{} peers are more than {VM_PEERS_MAX}", home.peers.len());
+        let remedy = "name those that it spoke with last";
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "too_many", message, remedy));
+    }
+    let (of, epoch) = (vm.clone(), home.epoch);
+    let at_home = whole(async move { proxy.vms().home(&of, &home).await }).await?;
+    let neighbours = at_home.neighbours.len();
+    tracing::info!(caller = %request.caller(), %vm, %epoch, neighbours, "at home");
+    Reply::json(&at_home)
+}
+
+pub(super) async fn elsewhere(proxy: &Proxy, request: &Request) -> Answer {
+    let vm: VmName = request.param("vm")?;
+    match proxy.vms().elsewhere(&vm).await {
+        Some(places) => Reply::json(&places),
+        None => Err(unknown(&vm)),
+    }
+}
+
 pub(super) async fn told(proxy: &Proxy, request: &Request) -> Answer {
     let vm: VmName = request.param("vm")?;
     match proxy.vms().told_of(&vm).await {
         Some(told) => Reply::json(&told),
-        None => {
-            let message = format!("nothing is known of vm '{vm}' here");
-            let remedy = "see `GET /v1/vms` for those that are known";
-            Err(Refusal::new(StatusCode::NOT_FOUND, "unknown_vm", message, remedy))
-        }
+        None => Err(unknown(&vm)),
     }
+}
+
+fn unknown(vm: &VmName) -> Refusal {
+    let message = format!("nothing is known of vm '{vm}' here");
+    let remedy = "see `GET /v1/vms` for those that are known";
+    Refusal::new(StatusCode::NOT_FOUND, "unknown_vm", message, remedy)
 }
 
 pub(super) async fn cutover(proxy: &Proxy, request: &Request) -> Answer {
@@ -160,6 +188,11 @@ pub(super) fn refused(error: &VmError) -> Refusal {
             "flows_live",
             "wait until they have ended, or force it, which breaks them off",
         ),
+        VmError::StillComes { .. } => (
+            StatusCode::CONFLICT,
+            "still_comes",
+            "give back every place that it left, or force it, which breaks off what comes",
+        ),
         VmError::Network(_) => (
             StatusCode::INTERNAL_SERVER_ERROR,
             "kernel",
@@ -185,6 +218,7 @@ fn refused_now(error: &NotNow) -> Refusal {
         NotNow::UnderWay { .. } => (StatusCode::CONFLICT, "under_way"),
         NotNow::OtherEnd(_) => (StatusCode::CONFLICT, "other_end"),
         NotNow::NotDiverted => (StatusCode::CONFLICT, "not_diverted"),
+        NotNow::NotHere(_) => (StatusCode::CONFLICT, "not_here"),
         NotNow::Later { .. } => (StatusCode::CONFLICT, "later_move"),
     };
     Refusal::caused(

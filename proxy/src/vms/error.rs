@@ -48,6 +48,12 @@ pub enum VmError {
         /// The first of them.
         some: String,
     },
+    /// Somebody elsewhere talks to it.
+    #[error("packets for {vm} still come through the tunnel")]
+    StillComes {
+        /// Which VM.
+        vm: VmName,
+    },
     /// The kernel.
     #[error(transparent)]
     Network(#[from] NetworkError),

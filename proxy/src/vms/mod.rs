@@ -8,7 +8,9 @@
 //! is done already is found done.
 
 mod error;
+mod home;
 mod kept;
+mod on;
 pub mod record;
 
 use std::collections::BTreeMap;
@@ -34,7 +36,7 @@ use self::record::{Here, Record};
 use crate::epochs::{Epochs, VMS_MAX};
 use crate::held::Held;
 use crate::inter_site::InterSite;
-use crate::leg::Leg;
+use crate::leg::{Finder, Leg};
 
 /// All VMs that were ever claimed or told here.
 #[derive(Debug)]
@@ -168,6 +170,9 @@ impl Vms {
     /// # Errors
     /// See [`VmError`].
     pub async fn stage(&self, vm: &VmName, stage: Stage) -> Result<Vm, VmError> {
+        if !self.here.is_end_of_stage(&stage) && self.all().contains_key(vm) {
+            return self.goes_on(vm, &stage).await;
+        }
         let mut kept = self.turn_under(vm, &stage.authority).await?;
         let record = kept.record().clone().staged(&self.here, stage)?;
         self.make_so(vm, &mut kept, record).await
@@ -178,6 +183,9 @@ impl Vms {
     /// # Errors
     /// See [`VmError`].
     pub async fn unstage(&self, vm: &VmName, authority: &Authority) -> Result<Vm, VmError> {
+        if let Some(told) = self.stays(vm, authority).await? {
+            return Ok(told);
+        }
         let mut kept = self.turn_under(vm, authority).await?;
         let record = kept.record().clone().unstaged()?;
         self.make_so(vm, &mut kept, record).await
@@ -215,13 +223,7 @@ impl Vms {
         }
         let mut kept = self.turn(vm).await?;
         let record = kept.record().clone().reclaimed(release)?;
-        let (way, wanted) = (record.way(&self.here), record.wanted(&self.here));
-        kept.keep(record).await?;
-        // The routes first: what they lead here would have no way.
-        self.set(vm, wanted).await?;
-        self.set_way(vm, way)?;
-        measure(vm, kept.record().kind(&self.here));
-        Ok(())
+        self.let_go(vm, &mut kept, record).await
     }
 
     /// Whether the VM has left from here, so that what begins towards it now came too late.
@@ -360,6 +362,17 @@ impl Vms {
         Ok(self.view(vm, kept.record()))
     }
 
+    /// Puts `record` on the disk, and takes away what nothing should stand for any more.
+    async fn let_go(&self, vm: &VmName, kept: &mut Kept, record: Record) -> Result<(), VmError> {
+        let (way, wanted) = (record.way(&self.here), record.wanted(&self.here));
+        kept.keep(record).await?;
+        // The routes first: what they lead here would have no way.
+        self.set(vm, wanted).await?;
+        self.set_way(vm, way)?;
+        measure(vm, kept.record().kind(&self.here));
+        Ok(())
+    }
+
     /// The VM is here again, and what is here for it stops to go into the tunnel: not before what went
     /// there earlier has come out again, or it would be overtaken.
     async fn come_home(&self, vm: &VmName, wanted: Option<VmWanted>) -> Result<(), VmError> {
@@ -393,6 +406,11 @@ impl Vms {
             leg.kernel().set(&tag, wanted)
         });
         Ok(set.await.map_err(VmError::Ending)??)
+    }
+
+    fn finder(&self) -> Option<Finder> {
+        let leg = self.leg.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        leg.finder()
     }
 
     fn view(&self, vm: &VmName, record: &Record) -> Vm {

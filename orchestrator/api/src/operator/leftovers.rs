@@ -34,6 +34,26 @@ pub struct VmReclaimed {
     pub vm: VmName,
     /// Each move's, the oldest first.
     pub reclaimed: Vec<MoveReclaimed>,
+    /// Where the VM is at home with it; none while some place that it left is not given back.
+    #[serde(default)]
+    pub home: Option<VmAtHome>,
+}
+
+/// Nothing is left of a VM's moves: where it runs, it speaks with all others by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VmAtHome {
+    /// The move by which it came.
+    #[serde(rename = "move")]
+    pub id: MoveId,
+    /// Where it runs.
+    pub at: Place,
+    /// Machines there that it was told of, for it may have believed them elsewhere.
+    pub told: usize,
+    /// When.
+    pub at_unix_ms: u64,
+    /// By whose word.
+    pub by: String,
 }
 
 /// Nothing of one move is left where the VM was, but what is named.

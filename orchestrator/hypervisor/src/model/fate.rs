@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+use orchestrator_api::agent::PortRequest;
 use orchestrator_api::{CopyRequest, OrderRequest, Place};
+use placement::VmName;
 
 /// What becomes of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +45,7 @@ pub struct Called {
 pub(crate) enum Asked {
     Order(Box<OrderRequest>),
     Copy(CopyRequest),
+    Port(VmName, PortRequest),
 }
 
 impl Asked {
@@ -50,6 +53,7 @@ impl Asked {
         match self {
             Asked::Order(order) => order.key.step.to_string(),
             Asked::Copy(copy) => copy.key.step.to_string(),
+            Asked::Port(..) => "port".to_owned(),
         }
     }
 }
@@ -65,6 +69,7 @@ impl fmt::Display for Asked {
                 let (key, command) = (&copy.key, &copy.command);
                 write!(f, "{}/{} in {}: {command:?}", key.step, key.attempt, key.epoch)
             }
+            Asked::Port(vm, asked) => write!(f, "port of {vm}: {:?}", asked.command),
         }
     }
 }

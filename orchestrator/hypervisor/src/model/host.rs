@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use orchestrator_api::agent::{PortCommand, PortRequest};
 use orchestrator_api::{
     CopyRequest, OrderKey, OrderRequest, Phase, Place, ProcessDoes, ProcessView, Refusal,
     VmDefinition, VmView,
@@ -10,7 +11,7 @@ use orchestrator_api::{
 use placement::rules::{self, Alone};
 use placement::{
     Answer, Command, Denied, Effect, End, Epoch, Facts, Incarnation, Order, Process, ProcessState,
-    Record, Release, Step, VmName,
+    Record, Release, Seat, Step, VmName,
 };
 
 use super::copy::ModelCopy;
@@ -39,6 +40,8 @@ pub(super) struct ModelVm {
     pub(super) copy: Option<ModelCopy>,
     pub(super) copies: Vec<CopyRequest>,
     answers: Vec<(OrderKey, Command, Answer)>,
+    /// How its port was changed.
+    pub(super) port: Vec<PortCommand>,
 }
 
 /// Why an effect failed, after the code that the agent's API has for it.
@@ -54,6 +57,7 @@ impl ModelVm {
             copy: None,
             copies: Vec::new(),
             answers: Vec::new(),
+            port: Vec::new(),
         }
     }
 
@@ -119,6 +123,27 @@ fn state(qemu: &Qemu) -> ProcessState {
 
 impl Inner {
     /// One order, whole or up to the step after which the agent dies.
+    pub(super) fn port(
+        &mut self,
+        place: &Place,
+        vm: &VmName,
+        asked: &PortRequest,
+    ) -> Result<(), Refusal> {
+        let vm = self.hosts.get_mut(place).and_then(|host| host.vms.get_mut(vm));
+        let vm = vm.ok_or_else(|| refusal("unknown_vm", "no record"))?;
+        let by = match &vm.record.seat {
+            Seat::Started { incarnation, .. } => Some(&incarnation.made_by),
+            _ => None,
+        };
+        if by != Some(&asked.release) {
+            return Err(refusal("seat", "it does not run here by that release"));
+        }
+        if !vm.port.contains(&asked.command) {
+            vm.port.push(asked.command.clone());
+        }
+        Ok(())
+    }
+
     pub(super) fn order(
         &mut self,
         place: &Place,

@@ -13,7 +13,7 @@ mod host;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use orchestrator_api::agent::WatchView;
+use orchestrator_api::agent::{PortCommand, PortRequest, WatchView};
 use orchestrator_api::{
     Accelerator, CopyRequest, HostNetwork, HostView, MachineType, OrderRequest, Place, Progress,
     Refusal, VmView,
@@ -135,6 +135,14 @@ impl World {
         found.map(ModelVm::left_over).unwrap_or_default()
     }
 
+    /// How a VM's port at a host was changed last, each command once.
+    #[must_use]
+    pub fn port(&self, place: &Place, vm: &VmName) -> Vec<PortCommand> {
+        let inner = self.lock();
+        let found = inner.hosts.get(place).and_then(|host| host.vms.get(vm));
+        found.map(|vm| vm.port.clone()).unwrap_or_default()
+    }
+
     /// Every call so far, and what became of it.
     #[must_use]
     pub fn story(&self) -> String {
@@ -164,6 +172,7 @@ impl std::fmt::Debug for ModelAgent {
 pub(crate) enum Reply {
     Order(Answer),
     Copy(Progress),
+    Port,
 }
 
 impl Inner {
@@ -224,6 +233,9 @@ impl Inner {
         let answer = match asked {
             Asked::Order(order) => self.order(place, order, dies_after).map(Reply::Order),
             Asked::Copy(copy) => self.copy(place, copy).map(Reply::Copy),
+            // A change that its agent dies over is not carried out.
+            Asked::Port(..) if dies_after == Some(0) => Ok(Reply::Port),
+            Asked::Port(vm, asked) => self.port(place, vm, asked).map(|()| Reply::Port),
         };
         let answer = answer.map_err(|refusal| {
             let party = party(place);
@@ -298,17 +310,21 @@ impl Hypervisor for ModelAgent {
         })
     }
 
+    async fn change_port(&self, vm: &VmName, asked: &PortRequest) -> Result<(), CallTrouble> {
+        self.call(Asked::Port(vm.clone(), asked.clone())).await.map(drop)
+    }
+
     async fn order(&self, order: &OrderRequest) -> Result<Answer, CallTrouble> {
         match self.call(Asked::Order(Box::new(order.clone()))).await? {
             Reply::Order(answer) => Ok(answer),
-            Reply::Copy(_) => Err(unheard(&self.place)),
+            _ => Err(unheard(&self.place)),
         }
     }
 
     async fn copy(&self, copy: &CopyRequest) -> Result<Progress, CallTrouble> {
         match self.call(Asked::Copy(copy.clone())).await? {
             Reply::Copy(progress) => Ok(progress),
-            Reply::Order(_) => Err(unheard(&self.place)),
+            _ => Err(unheard(&self.place)),
         }
     }
 }

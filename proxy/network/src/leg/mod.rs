@@ -13,8 +13,9 @@
 //! set, and is set only where it differs: after a restart the same wants change nothing.
 //!
 //! `record` and `take` move the interface, `settings` are the kernel's, `wanted` is what should stand,
-//! `reconcile` makes it so, `rules` are for nft.
+//! `reconcile` makes it so, `rules` are for nft. [`find()`] looks who else is on the leg's network.
 
+mod find;
 mod reconcile;
 mod record;
 mod rules;
@@ -22,6 +23,7 @@ mod settings;
 mod take;
 mod wanted;
 
+pub use find::{FIND_MAX, Found, find};
 pub use take::down;
 pub use wanted::{Away, Hosting, Otherwise, Peer, VmWanted};
 

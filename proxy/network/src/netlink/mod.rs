@@ -12,7 +12,7 @@ mod rule;
 
 pub(crate) use address::Address;
 pub(crate) use link::Link;
-pub(crate) use neighbour::{Neighbour, Standing};
+pub(crate) use neighbour::{Known, Neighbour, Standing};
 pub(crate) use route::{MAIN_TABLE, Route};
 pub(crate) use rule::Rule;
 

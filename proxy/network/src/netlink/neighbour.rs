@@ -16,11 +16,14 @@ const RTM_GETNEIGH: u16 = 30;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
 const NDA_PROTOCOL: u16 = 12;
+const NTF_USE: u8 = 0x01;
 const NTF_MASTER: u8 = 0x04;
 const NTF_PROXY: u8 = 0x08;
 const NTF_ROUTER: u8 = 0x80;
+const NUD_INCOMPLETE: u16 = 0x01;
 const NUD_REACHABLE: u16 = 0x02;
 const NUD_STALE: u16 = 0x04;
+const NUD_FAILED: u16 = 0x20;
 const NUD_NOARP: u16 = 0x40;
 const NUD_PERMANENT: u16 = 0x80;
 /// As what the kernel finds out by itself.
@@ -48,7 +51,40 @@ pub(crate) enum Standing {
     },
 }
 
+/// What the kernel itself has found out of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// It has been asked for, and has not answered yet.
+    Sought,
+    /// It is there.
+    At {
+        mac: Mac,
+        /// As it says itself.
+        is_router: bool,
+    },
+    /// It has not answered.
+    Nowhere,
+}
+
 impl Netlink {
+    /// Has the kernel look for a machine, as if something were to be sent to it.
+    pub(crate) fn look_for(&self, link: u32, ip: IpAddr) -> io::Result<()> {
+        let body = body(family_of(ip), link, 0, NTF_USE);
+        let message = Message::make(RTM_NEWNEIGH, Make::OrReplace).body(&body);
+        self.ask(message.with_address(NDA_DST, ip))
+    }
+
+    /// Everybody on a link that the kernel has looked for.
+    pub(crate) fn known_on(&self, link: u32) -> io::Result<Vec<(IpAddr, Known)>> {
+        let mut known = Vec::new();
+        for family in [AF_INET, AF_INET6] {
+            let body = body(family, 0, 0, 0);
+            let request = || Message::list(RTM_GETNEIGH).body(&body);
+            known.extend(self.list(request, |bytes| read_known(bytes, link))?);
+        }
+        Ok(known)
+    }
+
     /// Those of ours.
     pub(crate) fn our_neighbours(&self) -> io::Result<Vec<Neighbour>> {
         let mut neighbours = Vec::new();
@@ -117,6 +153,25 @@ fn body(family: u8, link: u32, state: u16, flags: u8) -> Vec<u8> {
     body.extend(state.to_ne_bytes());
     body.extend([flags, 0]);
     body
+}
+
+fn read_known(bytes: &[u8], link: u32) -> Option<(IpAddr, Known)> {
+    let attributes = bytes.get(BODY_BYTES..)?;
+    let value = |kind| value_of(attributes, kind);
+    let ip = address_of(value(NDA_DST)?)?;
+    let (state, flags) = (half_at(bytes, 8)?, *bytes.get(10)?);
+    if number_at(bytes, 4)? != link || flags & NTF_PROXY != 0 {
+        return None;
+    }
+    let mac = || Some(Mac(value(NDA_LLADDR)?.try_into().ok()?));
+    Some((
+        ip,
+        match state {
+            NUD_INCOMPLETE => Known::Sought,
+            0 | NUD_FAILED => Known::Nowhere,
+            _ => Known::At { mac: mac()?, is_router: flags & NTF_ROUTER != 0 },
+        },
+    ))
 }
 
 fn read(bytes: &[u8]) -> Option<Neighbour> {

@@ -44,6 +44,12 @@ impl Here {
     }
 }
 
+/// The move has nothing to do with this proxy.
+pub(super) fn not_an_end(stage: &Stage) -> NotNow {
+    let named = |place: &Place| format!("{}/{}", place.site, place.proxy);
+    NotNow::NotAnEnd { from: named(&stage.from), to: named(&stage.to) }
+}
+
 /// Refuses what cannot be staged here.
 pub(super) fn check(here: &Here, stage: &Stage) -> Result<(), NotNow> {
     let Stage { from, to, card, elsewhere, .. } = stage;
@@ -51,10 +57,7 @@ pub(super) fn check(here: &Here, stage: &Stage) -> Result<(), NotNow> {
         return Err(NotNow::SameProxy);
     }
     let own = [from, to].into_iter().find(|place| here.is(place));
-    let Some(own) = own else {
-        let named = |place: &Place| format!("{}/{}", place.site, place.proxy);
-        return Err(NotNow::NotAnEnd { from: named(from), to: named(to) });
-    };
+    let Some(own) = own else { return Err(not_an_end(stage)) };
     if here.network.as_ref() != Some(&own.network) {
         return Err(NotNow::NoNetwork(own.network.clone()));
     }

@@ -6,10 +6,14 @@
 //! where it arrives:      Staged -> Released -> (redirect) here, with places elsewhere
 //! ```
 //!
+//! Where it left earlier:  away -> (stage: it is to go on) -> (redirect) away, to there
+//!
 //! A repetition finds what it wants and changes nothing. What stands in the kernel for the VM is
 //! worked out from the record alone, so that a restarted proxy sets the same.
 
 mod fit;
+mod home;
+mod on;
 mod stands;
 pub(super) mod way;
 
@@ -42,6 +46,12 @@ impl Here {
         is_here(&pair.from) || is_here(&pair.to)
     }
 
+    /// Whether the VM leaves from here, or is to come here.
+    #[must_use]
+    pub fn is_end_of_stage(&self, stage: &Stage) -> bool {
+        self.is(&stage.from) || self.is(&stage.to)
+    }
+
     fn is(&self, place: &Place) -> bool {
         place.site == self.site && place.proxy == self.proxy
     }
@@ -63,6 +73,12 @@ pub struct Record {
     elsewhere: Vec<Elsewhere>,
     /// It came back here: what no list names stays here.
     is_home: bool,
+    /// The move that brought it here, as it was told last.
+    #[serde(default)]
+    came_by: Option<Epoch>,
+    /// It is at home: those that it spoke with elsewhere, of which it may believe something else.
+    #[serde(default)]
+    behind: Vec<IpAddr>,
     moving: Option<Moving>,
 }
 
@@ -80,7 +96,18 @@ pub struct KeptClaim {
 #[serde(deny_unknown_fields)]
 struct Away {
     to: Place,
+    /// The move by which it left.
     epoch: Epoch,
+    #[serde(default)]
+    next: Option<Next>,
+}
+
+/// A place that a VM, which has left from here, is to go on to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Next {
+    to: Place,
+    authority: Authority,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,6 +166,11 @@ pub enum NotNow {
     /// The VM's port was not diverted.
     #[error("nothing is kept back for this vm; divert it first")]
     NotDiverted,
+    /// It does not run here by that move.
+    #[error(
+        "the vm does not run here by move {0}; ask the proxy where it does, and name the last move"
+    )]
+    NotHere(Epoch),
     /// A later move has been here.
     #[error("what stands here is of move {of}, after move {asked}; name that one")]
     Later {
@@ -189,7 +221,8 @@ impl Record {
             }
         }
         let card = Some(stage.card.clone());
-        Ok(Record { card, moving: Some(Moving { stage, step: Step::Staged }), ..self })
+        let behind = if here.is(&stage.to) { Vec::new() } else { self.behind.clone() };
+        Ok(Record { card, behind, moving: Some(Moving { stage, step: Step::Staged }), ..self })
     }
 
     /// The undo of a stage.
@@ -279,13 +312,16 @@ impl Record {
             _ => {}
         }
         let leaves = moving.is_some() && !comes;
-        let had_it = self.away.is_some() && !comes;
+        let left_by = self.away.as_ref().map(|away| away.epoch).filter(|_| !comes);
         let placement = Some(placement.clone());
-        if leaves || had_it {
-            let (to, is_home) = (redirect.placement.clone(), false);
-            let away = Some(Away { to, epoch });
+        if leaves || left_by.is_some() {
+            let (to, is_home, next) = (redirect.placement.clone(), false, None);
+            // What it left here is of the move by which it left, wherever it goes on to.
+            let away = Some(Away { to, epoch: left_by.unwrap_or(epoch), next });
             let moving = if leaves { None } else { self.moving };
-            return Ok(Record { placement, away, moving, elsewhere: vec![], is_home, ..self });
+            let (elsewhere, behind, came_by) = (vec![], vec![], None);
+            let it = Record { placement, away, moving, elsewhere, is_home, ..self };
+            return Ok(Record { behind, came_by, ..it });
         }
         // What was staged earlier and never came to anything is over with a later move.
         let is_stale =
@@ -293,7 +329,8 @@ impl Record {
         let moving = self.moving.filter(|moving| !comes && !is_stale(moving));
         // Where it comes back without a hold, nobody released it here.
         let away = self.away.filter(|_| !comes);
-        Ok(Record { placement, moving, away, ..self })
+        let came_by = comes.then_some(epoch);
+        Ok(Record { placement, moving, away, came_by, ..self })
     }
 
     /// Nothing is to stand for it any more.
@@ -308,7 +345,8 @@ impl Record {
         if let Some(away) = self.away.as_ref().filter(|away| away.epoch > release) {
             return Err(NotNow::Later { of: away.epoch, asked: release });
         }
-        Ok(Record { away: None, elsewhere: vec![], is_home: false, ..self })
+        let (elsewhere, behind) = (vec![], vec![]);
+        Ok(Record { away: None, elsewhere, behind, is_home: false, ..self })
     }
 
     /// The VM has left from here, or is about to: flows towards it that begin now are stragglers.

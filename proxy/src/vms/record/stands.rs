@@ -50,6 +50,8 @@ impl Record {
             places.extend(stage.elsewhere.iter().map(|elsewhere| &elsewhere.place));
         }
         places.extend(self.away.iter().map(|away| &away.to));
+        let next = self.away.iter().filter_map(|away| away.next.as_ref());
+        places.extend(next.map(|next| &next.to));
         places.extend(self.elsewhere.iter().map(|elsewhere| &elsewhere.place));
         let others = places.into_iter().filter(|place| !here.is(place));
         let peers: BTreeSet<(&SiteName, &PartName)> =

@@ -31,7 +31,7 @@ fn authority(epoch: u64) -> Authority {
 fn stage(epoch: u64, from: &str, to: &str) -> Stage {
     let neighbour = Neighbour {
         address: format!("10.9.2{}.1", if from == "a" { 1 } else { 2 }).parse().unwrap(),
-        mac: proxy_api::Mac([2, 0, 0, 0, 0, 9]),
+        mac: Some(proxy_api::Mac([2, 0, 0, 0, 0, 9])),
         is_gateway: false,
         is_there_too: false,
     };
@@ -97,7 +97,7 @@ fn the_tunnels_way_follows_the_record() {
     let here_now = Some(Stand::Here { talks });
     assert_eq!(stand(&staged.released(&b), &b), here_now);
     assert_eq!(stand(&moved("b"), &b), here_now);
-    assert_eq!(stand(&moved("a"), &a), Some(Stand::Away { to: proxy("b") }));
+    assert_eq!(stand(&moved("a"), &a), Some(Stand::Away { to: proxy("b"), next: None }));
 
     let back = moved("a").staged(&a, stage(3, "b", "a")).unwrap();
     let Some(Stand::Staged { from, away, .. }) = stand(&back, &a) else { panic!() };
@@ -187,8 +187,78 @@ fn a_proxy_that_the_vm_left_earlier_follows_it_to_a_third_site() {
     let a = here("a");
     let on = moved("a").redirected(&a, &redirect(3, "c")).unwrap();
     assert_eq!(on.peers(&a)[0].site.as_str(), "c");
-    let early = on.reclaimed(Epoch::new(2));
-    assert_eq!(early, Err(NotNow::Later { of: Epoch::new(3), asked: Epoch::new(2) }));
+    // What it left is of the move by which it left.
+    let gone = on.reclaimed(Epoch::new(2)).unwrap();
+    assert_eq!((gone.kind(&a), gone.wanted(&a)), (None, None));
+    let back = moved("a").staged(&a, stage(3, "b", "a")).unwrap().released(&a);
+    let back = back.redirected(&a, &redirect(3, "a")).unwrap();
+    let again = back.staged(&a, stage(4, "a", "b")).unwrap();
+    let again = again.diverted(&a, &authority(4)).unwrap();
+    let again = again.redirected(&a, &redirect(4, "b")).unwrap();
+    let early = again.reclaimed(Epoch::new(2));
+    assert_eq!(early, Err(NotNow::Later { of: Epoch::new(4), asked: Epoch::new(2) }));
+}
+
+#[test]
+fn a_vm_that_is_to_go_on_may_speak_from_there_until_it_stays_or_has_gone() {
+    let a = here("a");
+    let next = |record: &Record| match record.way(&a).map(|way| way.stand) {
+        Some(Stand::Away { to, next }) => (to.site.to_string(), next.map(|it| it.site.to_string())),
+        other => panic!("{other:?}"),
+    };
+    let on = stage(3, "b", "c");
+    let stranger = Record::default().goes_on(&on);
+    assert!(matches!(stranger, Err(NotNow::NotAnEnd { .. })), "{stranger:?}");
+    let away = moved("a");
+    let goes = away.clone().goes_on(&on).unwrap();
+    assert_eq!(next(&goes), ("b".to_owned(), Some("c".to_owned())));
+    assert_eq!(goes.wanted(&a), away.wanted(&a), "what is here for it goes where it runs");
+    assert_eq!(goes.clone().goes_on(&on).unwrap(), goes);
+    assert_eq!(goes.stays(&authority(2)), None, "another move's word");
+    assert_eq!(goes.stays(&authority(3)), Some(away));
+    let gone = goes.redirected(&a, &redirect(3, "c")).unwrap();
+    assert_eq!(next(&gone), ("c".to_owned(), None));
+}
+
+#[test]
+fn at_home_nobody_elsewhere_is_known_any_more_but_to_be_found_here() {
+    let b = here("b");
+    let came = moved("b");
+    assert_eq!(came.kind(&b), Some(WayKind::Hosting));
+    let home = came.at_home(&b, Epoch::new(2)).unwrap();
+    assert_eq!((home.kind(&b), home.wanted(&b), home.way(&b)), (None, None, None));
+    assert_eq!(home.elsewhere(), []);
+    let peers = ["10.9.21.7", "192.0.2.1", "10.9.2.1", "10.9.1.2"].map(|ip| ip.parse().unwrap());
+    let told = |record: &Record| -> Vec<String> {
+        record.to_find(&b, &peers).iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(told(&home), ["10.9.0.9", "10.9.1.1", "10.9.21.1", "10.9.21.7"]);
+    // Said again it is the same, and they are still known.
+    let again = home.clone().at_home(&b, Epoch::new(2)).unwrap();
+    assert_eq!((told(&again), &again), (told(&home), &home));
+    // It may go on from there as any other.
+    let on = again.staged(&b, stage(3, "b", "a")).unwrap();
+    assert_eq!(on.kind(&b), Some(WayKind::Leaving));
+}
+
+#[test]
+fn only_a_vm_that_runs_here_by_that_move_and_is_in_no_other_comes_home() {
+    let (a, b) = (here("a"), here("b"));
+    let not_here = |epoch| Err(NotNow::NotHere(Epoch::new(epoch)));
+    assert_eq!(Record::default().at_home(&b, Epoch::new(2)), not_here(2));
+    assert_eq!(moved("a").at_home(&a, Epoch::new(2)), not_here(2), "it has left");
+    assert_eq!(moved("b").at_home(&b, Epoch::new(1)), not_here(1), "an older move");
+    let staged = moved("b").staged(&b, stage(3, "b", "a")).unwrap();
+    let refused = staged.at_home(&b, Epoch::new(2));
+    assert!(matches!(refused, Err(NotNow::UnderWay { .. })), "{refused:?}");
+    // There, back and there again: a late word of the first stay takes nothing from the second.
+    let again = moved("b").staged(&b, stage(3, "b", "a")).unwrap();
+    let again = again.diverted(&b, &authority(3)).unwrap();
+    let again = again.redirected(&b, &redirect(3, "a")).unwrap();
+    let again = again.staged(&b, stage(4, "a", "b")).unwrap().released(&b);
+    let again = again.redirected(&b, &redirect(4, "b")).unwrap();
+    assert_eq!(again.clone().at_home(&b, Epoch::new(2)), not_here(2));
+    assert_eq!(again.at_home(&b, Epoch::new(4)).unwrap().kind(&b), None);
 }
 
 #[test]

@@ -24,7 +24,10 @@ impl Record {
                 talks: self.talks(here, &stage.elsewhere),
             },
             _ => match &self.away {
-                Some(away) => Stand::Away { to: proxy_of(&away.to) },
+                Some(away) => Stand::Away {
+                    to: proxy_of(&away.to),
+                    next: away.next.as_ref().map(|next| proxy_of(&next.to)),
+                },
                 None if self.elsewhere.is_empty() => return None,
                 None => Stand::Here { talks: self.talks(here, &self.elsewhere) },
             },

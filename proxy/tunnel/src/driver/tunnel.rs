@@ -297,6 +297,12 @@ impl Tunnel {
         self.inner.packets.as_ref()?.counts(vm)
     }
 
+    /// For how long no peer has had anything for a VM that is here; none where none ever had.
+    #[must_use]
+    pub fn quiet(&self, vm: &VmName) -> Option<Duration> {
+        self.inner.packets.as_ref()?.quiet(vm)
+    }
+
     /// Packets that were dropped, by their cause.
     #[must_use]
     pub fn dropped(&self) -> Vec<(Dropped, u64)> {

@@ -166,7 +166,7 @@ async fn held_packets_come_in_order_through_a_cut_and_then_by_datagram_both_ways
     let first = soon(world.b.out.recv()).await.unwrap();
     assert_eq!(number(&first), u32::MAX, "what was left in the port goes first");
     world.arrived(0).await;
-    world.sites.a.set_way(&vm(), way(Stand::Away { to: proxy("b") })).unwrap();
+    world.sites.a.set_way(&vm(), way(Stand::Away { to: proxy("b"), next: None })).unwrap();
     until(|| world.sites.a.way_counts(&vm()).unwrap().held_bytes_now == 0).await;
 
     let before = world.sites.peer_of_a().datagrams.unwrap();
@@ -236,7 +236,7 @@ async fn what_was_held_waits_for_leftovers_of_a_site_that_is_out_of_reach_and_no
 #[tokio::test]
 async fn an_end_without_a_device_says_so() {
     let sites = Sites::new(Limits::default(), &[]).await;
-    let stood = sites.a.set_way(&vm(), way(Stand::Away { to: proxy("b") }));
+    let stood = sites.a.set_way(&vm(), way(Stand::Away { to: proxy("b"), next: None }));
     assert!(matches!(stood, Err(PacketError::NoPackets)), "{stood:?}");
     let carries = sites.a.can_carry_to(&proxy("b"));
     assert!(matches!(carries, Err(PacketError::NoPackets)), "{carries:?}");

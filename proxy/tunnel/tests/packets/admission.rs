@@ -74,7 +74,7 @@ fn not_in_the_name_of_a_third_places_machines() {
 fn nothing_but_the_vms_own_and_only_from_where_it_is() {
     let mut world = World::new(3, 1);
     world.runs_at = None;
-    world.set(0, 2, Some(Stand::Away { to: proxy(1) }));
+    world.set(0, 2, Some(Stand::Away { to: proxy(1), next: None }));
     let own = packet(TCP, vm_ip(), leg(0), 1, 1);
     world.datagram(1, 0, &own);
     assert_eq!(world.answered[0].len(), 1);
@@ -122,7 +122,7 @@ fn what_a_vm_sends_before_its_release_here_goes_its_way() {
 #[test]
 fn what_a_vm_sent_before_it_came_here_is_taken_for_a_while() {
     let mut world = World::new(2, 1);
-    world.set(0, 2, Some(Stand::Away { to: proxy(1) }));
+    world.set(0, 2, Some(Stand::Away { to: proxy(1), next: None }));
     let away = Some(proxy(1));
     world.set(0, 3, Some(Stand::Staged { from: proxy(1), away, talks: talks(&[1]) }));
     world.set(0, 3, Some(Stand::Here { talks: talks(&[1]) }));

@@ -74,7 +74,7 @@ fn there(world: &mut World, clients: &mut Clients) {
     world.set(1, 2, Some(Stand::Here { talks: talks(&[0]) }));
     let until_redirect = world.dice.below(40);
     clients.send_for(world, &[0], until_redirect);
-    world.set(0, 2, Some(Stand::Away { to: proxy(1) }));
+    world.set(0, 2, Some(Stand::Away { to: proxy(1), next: None }));
     clients.send_for(world, &[0], 50);
 }
 
@@ -95,7 +95,7 @@ fn back(world: &mut World, clients: &mut Clients) {
         clients.send_for(world, &[0, 1], 1);
     }
     clients.diverted[0] = false;
-    world.set(1, 3, Some(Stand::Away { to: proxy(0) }));
+    world.set(1, 3, Some(Stand::Away { to: proxy(0), next: None }));
     clients.send_for(world, &[0, 1], 50);
 }
 
@@ -187,7 +187,7 @@ fn a_return_that_is_called_off_costs_neither_sites_clients_a_packet() {
         clients.send_for(&mut world, &[0, 1], 3);
         clients.diverted[1] = false;
         clients.send_for(&mut world, &[0, 1], 40);
-        world.set(0, 2, Some(Stand::Away { to: proxy(1) }));
+        world.set(0, 2, Some(Stand::Away { to: proxy(1), next: None }));
         clients.send_for(&mut world, &[0, 1], 40);
         world.pass_ms(5 * DELAY_MS);
         let void = world.ways[0].dropped()[Dropped::Void as usize].1;
@@ -216,7 +216,7 @@ fn a_wan_that_is_cut_while_packets_are_held_costs_none() {
         world.runs_at = Some(1);
         world.set(1, 2, Some(Stand::Here { talks: talks(&[0]) }));
         clients.send_for(&mut world, &[0], 200);
-        world.set(0, 2, Some(Stand::Away { to: proxy(1) }));
+        world.set(0, 2, Some(Stand::Away { to: proxy(1), next: None }));
         clients.send_for(&mut world, &[0], 50);
         world.pass_ms(500);
         check(&world, &clients, &[0], seed);
@@ -247,7 +247,7 @@ fn a_target_that_forgets_what_it_was_sent_is_sent_it_again() {
             world.forget(0, 1);
         }
         clients.send_for(&mut world, &[0], 60);
-        world.set(0, 2, Some(Stand::Away { to: proxy(1) }));
+        world.set(0, 2, Some(Stand::Away { to: proxy(1), next: None }));
         clients.send_for(&mut world, &[0], 60);
         world.pass_ms(200);
         check(&world, &clients, &[0], seed);
@@ -268,7 +268,7 @@ fn a_source_that_dies_loses_what_it_held_and_nothing_comes_twice() {
         world.runs_at = Some(1);
         world.set(1, 2, Some(Stand::Here { talks: talks(&[0]) }));
         clients.send_for(&mut world, &[0], 60);
-        world.set(0, 2, Some(Stand::Away { to: proxy(1) }));
+        world.set(0, 2, Some(Stand::Away { to: proxy(1), next: None }));
         clients.send_for(&mut world, &[0], 60);
         world.pass_ms(200);
         for (key, seen) in &world.seen {
@@ -279,16 +279,21 @@ fn a_source_that_dies_loses_what_it_held_and_nothing_comes_twice() {
 }
 
 #[test]
-fn what_a_third_site_sends_during_a_hold_is_held_too() {
+fn what_a_third_site_sends_during_a_hold_is_held_too_and_answered_from_where_the_vm_comes_to() {
     let mut world = World::new(3, 1);
     // It runs at b; a's flows follow it, and now it moves on to c.
     world.runs_at = Some(1);
-    world.set(0, 2, Some(Stand::Away { to: proxy(1) }));
+    world.set(0, 2, Some(Stand::Away { to: proxy(1), next: None }));
     world.set(1, 2, Some(Stand::Here { talks: talks(&[0]) }));
     world.set(2, 3, Some(Stand::Staged { from: proxy(1), away: None, talks: talks(&[0, 1]) }));
     let mut clients = Clients::new();
     clients.diverted[0] = true;
     clients.send_for(&mut world, &[0], 30);
+    // Nobody but b speaks for it at a, until a has heard of c.
+    let early = packet(UDP, vm_ip(), leg(0), 0, 0);
+    world.datagram(2, 0, &early);
+    assert_eq!(world.ways[0].dropped()[Dropped::NotItsPeer as usize].1, 1);
+    world.set(0, 2, Some(Stand::Away { to: proxy(1), next: Some(proxy(2)) }));
     world.runs_at = None;
     world.set(1, 3, Some(Stand::Holding { to: proxy(2), talks: talks(&[0]) }));
     clients.send_for(&mut world, &[0], 30);
@@ -298,16 +303,21 @@ fn what_a_third_site_sends_during_a_hold_is_held_too() {
     world.runs_at = Some(2);
     world.set(2, 3, Some(Stand::Here { talks: talks(&[0, 1]) }));
     clients.send_for(&mut world, &[0], 40);
-    world.set(0, 3, Some(Stand::Away { to: proxy(2) }));
-    world.set(1, 3, Some(Stand::Away { to: proxy(2) }));
+    assert!(world.counts(0).received > 0);
+    world.set(0, 3, Some(Stand::Away { to: proxy(2), next: None }));
+    world.set(1, 3, Some(Stand::Away { to: proxy(2), next: None }));
     clients.send_for(&mut world, &[0], 40);
     world.pass_ms(5 * DELAY_MS);
     assert!(world.dead.is_empty());
     // A way that becomes shorter lets the later overtake the earlier; none is lost or comes twice.
-    for (key, mut seen) in world.seen {
+    let answered = std::mem::take(&mut world.answered[0]);
+    assert_eq!(world.seen.len(), answered.len());
+    for (key, mut seen) in world.seen.into_iter().chain(answered) {
         seen.sort_unstable();
         assert_eq!(seen, (0..clients.sent[0]).collect::<Vec<_>>(), "{key:?}");
     }
+    assert_eq!(world.ways[0].dropped()[Dropped::NotItsPeer as usize].1, 1);
+    assert!(world.ways[2].heard(&vm()).is_some() && world.ways[0].heard(&vm()).is_none());
 }
 
 #[test]

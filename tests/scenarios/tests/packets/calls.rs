@@ -60,7 +60,7 @@ impl Two {
         let neighbour = site.neighbour_station(1);
         let neighbours = neighbour.ip.each().map(|address| Neighbour {
             address,
-            mac: Mac(neighbour.mac.0),
+            mac: Some(Mac(neighbour.mac.0)),
             is_gateway: false,
             is_there_too: false,
         });

@@ -159,7 +159,7 @@ impl Rig {
         for peer in seen.iter().map(|seen| seen.tuple.peer) {
             let is_known = neighbours.iter().any(|known| known.address == peer);
             if !others.contains(&peer) && !is_known {
-                let mac = proxy_api::Mac(site.neighbour_station(1).mac.0);
+                let mac = Some(proxy_api::Mac(site.neighbour_station(1).mac.0));
                 neighbours.push(Neighbour {
                     address: peer,
                     mac,

@@ -171,6 +171,13 @@ impl Packets {
         self.ways().counts(vm)
     }
 
+    /// For how long no peer has had anything for a VM that is here.
+    pub(super) fn quiet(&self, vm: &VmName) -> Option<Duration> {
+        let heard = self.ways().heard(vm)?;
+        let us = self.clock.now().as_micros().saturating_sub(heard.as_micros());
+        Some(Duration::from_micros(us))
+    }
+
     pub(super) fn dropped(&self) -> Vec<(Dropped, u64)> {
         let unsent = self.unsent.load(Ordering::Relaxed);
         let with_unsent = |(cause, count)| match cause {
@@ -307,7 +314,7 @@ fn peers_of(way: &Way) -> BTreeSet<&Identity> {
             (std::iter::once(from).chain(away).collect(), &talks[..])
         }
         Stand::Holding { to, talks } => (vec![to], &talks[..]),
-        Stand::Away { to } => (vec![to], &[][..]),
+        Stand::Away { to, next } => (std::iter::once(to).chain(next).collect(), &[][..]),
         Stand::Here { talks } => (vec![], &talks[..]),
     };
     own.into_iter().chain(talks.iter().map(|place| &place.peer)).collect()

@@ -42,6 +42,9 @@ pub enum Stand {
     Away {
         /// The proxy there.
         to: Identity,
+        /// The one that it is to go on to, if it is: it may speak from there before this proxy has
+        /// heard that it has arrived.
+        next: Option<Identity>,
     },
     /// It runs here.
     Here {

@@ -99,6 +99,8 @@ pub(super) struct Own {
     came: Option<(Identity, Moment, HandsOn)>,
     notes: VecDeque<(Identity, Epoch, Told)>,
     counts: WayCounts,
+    /// When a peer last had something for it.
+    heard: Option<Moment>,
 }
 
 impl Own {
@@ -114,7 +116,12 @@ impl Own {
             came: None,
             notes: VecDeque::new(),
             counts: WayCounts::default(),
+            heard: None,
         }
+    }
+
+    pub(super) fn heard(&self) -> Option<Moment> {
+        self.heard
     }
 
     pub(super) fn addresses(&self) -> &BTreeSet<IpAddr> {
@@ -200,7 +207,7 @@ impl Own {
                     post.nudge(to);
                 }
             }
-            Some(Way { epoch, stand: Stand::Away { to }, .. }) if self.outgoing.is_none() => {
+            Some(Way { epoch, stand: Stand::Away { to, .. }, .. }) if self.outgoing.is_none() => {
                 self.note(to.clone(), *epoch, Told::End, post);
             }
             _ => {}
@@ -340,7 +347,7 @@ impl Own {
         match self.stand() {
             Some(
                 Stand::Staged { away: Some(to), .. }
-                | Stand::Away { to }
+                | Stand::Away { to, .. }
                 | Stand::Holding { to, .. },
             ) => {
                 post.outlet.datagram(to, packet);
@@ -379,8 +386,10 @@ impl Own {
         peer: &Identity,
         packet: &[u8],
         inner: &Inner,
+        now: Moment,
         post: &mut Post<'_>,
     ) {
+        self.heard = Some(now);
         if self.holds(packet, inner, post) {
             return;
         }
@@ -398,7 +407,7 @@ impl Own {
                     }
                 }
             }
-            Some(Stand::Away { to } | Stand::Holding { to, .. }) => {
+            Some(Stand::Away { to, .. } | Stand::Holding { to, .. }) => {
                 post.outlet.datagram(to, packet);
                 self.counts.sent += 1;
             }
@@ -416,7 +425,8 @@ impl Own {
         post: &mut Post<'_>,
     ) {
         let may = match self.stand() {
-            Some(Stand::Away { to } | Stand::Holding { to, .. }) => to == peer,
+            Some(Stand::Away { to, next }) => to == peer || next.as_ref() == Some(peer),
+            Some(Stand::Holding { to, .. }) => to == peer,
             Some(Stand::Staged { away, .. }) => away.as_ref() == Some(peer),
             // What it sent before it came here may still be under way.
             Some(Stand::Here { .. }) => {

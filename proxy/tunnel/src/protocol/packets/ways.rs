@@ -211,7 +211,7 @@ impl Ways {
         };
         let mut post = Post::new(outlet, &mut self.dropped);
         match admitted {
-            Ok(()) => own.towards_from_peer(peer, packet, inner, &mut post),
+            Ok(()) => own.towards_from_peer(peer, packet, inner, now, &mut post),
             Err(cause) => post.drop(own.counts(), cause, 1),
         }
         let nudges = post.into_nudges();
@@ -262,6 +262,12 @@ impl Ways {
         own.told(peer, epoch, told, admitted, now, &mut post);
         let nudges = post.into_nudges();
         self.nudge(&vm, nudges, outlet);
+    }
+
+    /// When a peer last had something for a VM that is here; none where none ever had.
+    #[must_use]
+    pub fn heard(&self, vm: &VmName) -> Option<Moment> {
+        self.own.get(vm).and_then(Own::heard)
     }
 
     /// Whether nothing waits here any more for a VM that runs here: what comes now is not overtaken
@@ -321,7 +327,7 @@ impl Ways {
     #[must_use]
     pub fn vms_of(&self, peer: &Identity) -> Vec<VmName> {
         let concerns = |stand: &Stand| match stand {
-            Stand::Away { to } | Stand::Holding { to, .. } => to == peer,
+            Stand::Away { to, .. } | Stand::Holding { to, .. } => to == peer,
             Stand::Staged { away, .. } => away.as_ref() == Some(peer),
             Stand::Here { .. } => false,
         };

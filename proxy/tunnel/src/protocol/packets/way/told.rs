@@ -161,7 +161,7 @@ impl Own {
             return true;
         }
         match &self.way {
-            Some(Way { epoch, stand: Stand::Away { to }, .. }) if to == peer => {
+            Some(Way { epoch, stand: Stand::Away { to, .. }, .. }) if to == peer => {
                 notes.push((*epoch, Told::End));
             }
             _ => {}
