@@ -13,6 +13,7 @@ mod dial;
 pub mod dirty;
 pub mod ending;
 pub mod flows;
+pub mod kernel;
 pub mod log;
 mod random;
 pub mod records;

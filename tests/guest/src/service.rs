@@ -11,6 +11,7 @@ use crate::control::{Answer, Command, ControlPort, Counters};
 use crate::dirty::{Dirtier, DirtyRate};
 use crate::flows::plan::{FlowSpec, Mode};
 use crate::flows::{Flows, Pool};
+use crate::kernel::KernelDrops;
 use crate::log::Log;
 use crate::random;
 use crate::records::{Recorder, RecorderError};
@@ -243,6 +244,7 @@ impl Inner {
             opened: self.flows.count(),
             records: self.recorder.as_ref().map(Recorder::status),
             dirty: self.dirtier.counters(),
+            drops: KernelDrops::read(),
         }
     }
 }

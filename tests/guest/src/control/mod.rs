@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dirty::{DirtyCounters, DirtyRate};
 use crate::flows::plan::FlowSpec;
+use crate::kernel::KernelDrops;
 use crate::log::Log;
 use crate::records::RecorderStatus;
 use crate::server::{CloseHow, Filter, ServerCounters};
@@ -90,4 +91,6 @@ pub struct Counters {
     pub records: Option<RecorderStatus>,
     /// Dirtied memory.
     pub dirty: DirtyCounters,
+    /// What the kernel has dropped.
+    pub drops: KernelDrops,
 }

@@ -10,6 +10,7 @@ use guest::ending::{Ending, Party};
 use guest::flows::Report as Told;
 use guest::flows::plan::Mode;
 use guest::flows::{FlowRecord, Pool, SessionRecord};
+use guest::kernel::KernelDrops;
 use guest::settings::PORT;
 use lab::vm::Machine;
 use lab::vm_lock::{self, VmLock};
@@ -109,15 +110,15 @@ fn moves_among(flows: usize, seed: u64) {
     users_of_b.all_go_on();
 
     let told = [users.stop(), users_of_b.stop()];
-    neighbour.ends();
+    let in_guest = neighbour.ends();
     let ways = [(&crews[0], &crews[1]), (&crews[1], &crews[0])];
     let wire = ways.map(|(from, to)| Wire::between(&world, from, to));
-    nothing_was_lost(&world, &told, flows, &wire);
-    wire.iter().for_each(Wire::adds_up);
     for crew in &crews {
         let dropped = crew.proxy.tunnel().dropped;
         assert!(dropped.iter().all(|dropped| dropped.packets == 0), "{dropped:?}");
     }
+    nothing_was_lost(&world, &told, flows, &wire, in_guest);
+    wire.iter().for_each(Wire::adds_up);
     arrived(a);
     lookout.end();
     // Where the VM was, something stands in for it, and turns neighbours' frames round in its name.
@@ -231,7 +232,13 @@ fn told_who_ended(report: &Report, users: &Told, killed: &FlowId) {
 }
 
 /// By what the clients and the guest have counted themselves.
-fn nothing_was_lost(world: &World, told: &[Told; 2], flows: usize, wire: &[Wire; 2]) {
+fn nothing_was_lost(
+    world: &World,
+    told: &[Told; 2],
+    flows: usize,
+    wire: &[Wire; 2],
+    in_guest: KernelDrops,
+) {
     let sockets = told.each_ref().map(|of| (of.sockets_at_start, of.sockets_new));
     assert_eq!(sockets, [(flows + SESSIONS, 1), (FLOWS_OF_B + SESSIONS_OF_B, 0)]);
     let [ended, none] = told.each_ref().map(|of| {
@@ -253,7 +260,7 @@ fn nothing_was_lost(world: &World, told: &[Told; 2], flows: usize, wire: &[Wire;
     let by_wan: u64 = wire.iter().map(Wire::datagrams_lost).sum();
     println!("{}; {}; of the sessions' {lost} lost", wire[0], wire[1]);
     let elsewhere = || kernels::dropped(world).join("; ");
-    assert!(lost <= by_wan, "{lost} lost, by the WAN {by_wan}; {}", elsewhere());
+    assert!(lost <= by_wan, "{lost} lost, by the WAN {by_wan}; {in_guest:?}; {}", elsewhere());
 }
 
 fn is_whole(flow: &FlowRecord) -> bool {

@@ -10,6 +10,7 @@ use guest::control::Control;
 use guest::ending::{Ending, Party};
 use guest::flows::plan::{FlowSpec, Mode, Plan};
 use guest::flows::{FlowRecord, Pool};
+use guest::kernel::KernelDrops;
 use guest::log::Log;
 use guest::settings::{CONTROL_PORT, PORT};
 use lab::sandbox::{Launch, Process};
@@ -132,8 +133,10 @@ impl Neighbour {
         to_vm.chain(from_vm).chain([by_control]).collect()
     }
 
-    /// Ends what it opened, in order; what the VM opened has lost no byte so far.
-    pub(crate) fn ends(mut self) {
+    /// Ends what it opened, in order; what the VM opened has lost no byte so far. Tells what the guest's
+    /// kernel has dropped.
+    pub(crate) fn ends(mut self) -> KernelDrops {
+        let drops = self.control.counters().unwrap().drops;
         self.control.silence((0..FLOWS).collect(), true).unwrap();
         let log = self.guest_log();
         assert!(log.opened.iter().all(|flow| flow.ending.is_open()), "{:#?}", log.opened);
@@ -144,6 +147,7 @@ impl Neighbour {
         let wrong: Vec<_> = wrong.collect();
         assert!(wrong.is_empty(), "{wrong:#?}");
         assert_eq!((told.sockets_at_start, told.sockets_new), (FLOWS, 0));
+        drops
     }
 
     /// Of both sides.
