@@ -1,9 +1,11 @@
-//! What stays when the demo is over: the reports, in a folder of the caller's, also under sudo.
+//! What stays when the demo is over: the reports, and the programs' logs where something failed, in a
+//! folder of the caller's, also under sudo.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use lab::world::World;
 use rustix::fs::{Gid, Uid, fchown};
 
 use crate::error::DemoError;
@@ -45,6 +47,33 @@ impl Left {
         };
         write().map_err(|cause| DemoError::File { what: "write", path: path.clone(), cause })?;
         Ok(path)
+    }
+
+    /// Removes a file that an earlier demo has left.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), DemoError> {
+        let path = self.folder.join(name);
+        match fs::remove_file(&path) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                Err(DemoError::File { what: "remove", path, cause })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Leaves what all programs of the world have written to their logs.
+    pub(crate) fn leave_logs(&self, world: &World) -> Result<(), DemoError> {
+        for place in world.places() {
+            for (name, text) in place.logs()? {
+                let name = format!("{}.{name}.log", place.name());
+                self.leave(&name, text.as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     fn give(&self, file: &File) -> io::Result<()> {

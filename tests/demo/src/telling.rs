@@ -1,9 +1,13 @@
 //! What the demo says: numbered chapters, commands as they are typed, and what comes of them.
 
 use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 /// Of a line that is written over by the next one: a wider one would leave its beginning behind.
 const TRANSIENT_COLUMNS_MAX: usize = 76;
+
+/// Without a terminal, what is passing is shown after so long a silence.
+const PASSING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How it is said.
 pub(crate) struct Telling {
@@ -12,13 +16,20 @@ pub(crate) struct Telling {
     chapter: u32,
     /// A line stands there that the next one writes over.
     is_transient: bool,
+    said_at: Instant,
 }
 
 impl Telling {
     pub(crate) fn new() -> Telling {
         let is_terminal = io::stdout().is_terminal();
         let has_colours = is_terminal && std::env::var_os("NO_COLOR").is_none();
-        Telling { is_terminal, has_colours, chapter: 0, is_transient: false }
+        Telling {
+            is_terminal,
+            has_colours,
+            chapter: 0,
+            is_transient: false,
+            said_at: Instant::now(),
+        }
     }
 
     /// Before all chapters.
@@ -52,9 +63,13 @@ impl Telling {
         self.line(format!("   {line}").trim_end());
     }
 
-    /// What matters only until the next line: shown on a terminal alone.
+    /// What matters only until the next line: written over by it on a terminal, and elsewhere shown so
+    /// seldom that a reader sees what takes so long.
     pub(crate) fn passing(&mut self, line: &str) {
         if !self.is_terminal {
+            if self.said_at.elapsed() >= PASSING_INTERVAL {
+                self.says(line);
+            }
             return;
         }
         let cut: String = line.chars().take(TRANSIENT_COLUMNS_MAX).collect();
@@ -72,6 +87,7 @@ impl Telling {
     fn line(&mut self, text: &str) {
         let over = if self.is_transient { "\r\x1b[K" } else { "" };
         self.is_transient = false;
+        self.said_at = Instant::now();
         print(&format!("{over}{text}\n"));
     }
 

@@ -33,8 +33,15 @@ pub(crate) fn tell(
     let permit = Permit::get(telling, ending)?;
     let stage = beginning::two_sites(asked, permit, telling, ending)?;
     let desk = stage.desk(ending)?;
-    let faults = Verdict::default();
-    Story { asked, telling, ending, stage, desk, left, faults, staying: None }.play()
+    let (faults, staying) = (Verdict::default(), None);
+    let mut story = Story { asked, telling, ending, stage, desk, left, faults, staying };
+    let outcome = story.play();
+    if !matches!(outcome, Ok(true) | Err(DemoError::Interrupted)) && !ending.is_asked() {
+        story.left.leave_logs(&story.stage.world)?;
+        let folder = story.left.folder().display();
+        story.telling.says(&format!("What all programs have logged is in {folder}."));
+    }
+    outcome
 }
 
 struct Story<'a> {
@@ -61,7 +68,7 @@ struct Everybody {
 }
 
 impl Story<'_> {
-    fn play(mut self) -> Result<bool, DemoError> {
+    fn play(&mut self) -> Result<bool, DemoError> {
         self.installation()?;
         self.vm()?;
         let clients = [1, 2].map(|number| self.stage.world.client(number));
