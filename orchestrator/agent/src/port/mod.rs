@@ -266,6 +266,10 @@ impl VmPort {
         taps: &[String],
         those: &[Announced],
     ) -> Result<(), PortError> {
+        // What turns round what is for the VM would turn round what it is told, too.
+        if self.standing.cards.iter().any(|at| at.turn_round.is_some()) {
+            self.come_home(definition, taps).await?;
+        }
         let cards = self.cards(definition)?;
         for (card, tap) in cards.iter().zip(taps) {
             let (guest, tap, those) = (card.guest.clone(), tap.clone(), those.to_vec());

@@ -48,8 +48,8 @@ pub fn find(
     let failed = || NetworkError::kernel(format!("look for neighbours on {interface}"));
     let inside = namespace.enter()?;
     let netlink = Netlink::open().map_err(failed())?;
-    drop(inside);
     let link = netlink.index(interface).map_err(failed())?;
+    drop(inside);
     let wanted: Vec<IpAddr> = addresses.iter().copied().take(FIND_MAX).collect();
     let mut found = Vec::new();
     for some in wanted.chunks(AT_A_TIME) {

@@ -9,11 +9,14 @@ use std::time::Duration;
 use daemon::identity::Credentials;
 use lab::vm::namespace::NamespaceVm;
 use lab::world::{Gateway, Site, World, WorldPlan, addresses};
-use network::port::Seen;
+use network::port::{Announced, Seen, announce};
+
 use network::{Mac, Port, PortWanted};
+use placement::Epoch;
 use proxy_api::{
-    AtPort, Card, Claim, Conversation, Elsewhere, Leftovers, LeftoversHead, Neighbour, OfMove,
-    Place, Protocol, Redirect, Stage, Tunnel, VmWay, WayPackets,
+    AtHome, AtPort, CallError, Card, Claim, Conversation, Elsewhere, Home, Leftovers,
+    LeftoversHead, Neighbour, OfMove, Place, Protocol, Reclaim, Redirect, Stage, Tunnel, VmWay,
+    WayPackets,
 };
 use scenarios::flows::Server;
 use scenarios::site::eventually;
@@ -145,18 +148,23 @@ impl Rig {
 
     fn stage_of(&self, from: usize, to: usize) -> Stage {
         let (site, seen) = (self.site(from), self.seen(from));
-        // The VM also spoke with those elsewhere, from here.
-        let others: Vec<IpAddr> = [A, B]
-            .into_iter()
-            .filter(|at| *at != from)
-            .flat_map(|at| {
-                let site = self.site(at);
-                [site.leg(), site.neighbour_station(1)].map(|station| station.ip.each())
+        // The VM also spoke with those elsewhere, from here; whoever is known there is not here. At
+        // home it did before, through the leg.
+        let viewer = self.papers.credentials(self.ends[from].name, "viewer", "eyes");
+        let proxy = &self.ends[from].proxy;
+        // Before the first move its name says nothing there.
+        let known = proxy.call(&viewer, async |c| c.elsewhere(&vm()).await);
+        let places = known.map(|known| known.places).unwrap_or_default();
+        let others: Vec<IpAddr> = places
+            .iter()
+            .flat_map(|place| {
+                let neighbours = place.neighbours.iter().map(|neighbour| neighbour.address);
+                place.leg.iter().copied().chain(neighbours)
             })
-            .flatten()
             .collect();
+        let is_here = |seen: &&Seen| seen.mac.is_some() || !places.is_empty();
         let mut neighbours: Vec<Neighbour> = Vec::new();
-        for peer in seen.iter().map(|seen| seen.tuple.peer) {
+        for peer in seen.iter().filter(is_here).map(|seen| seen.tuple.peer) {
             let is_known = neighbours.iter().any(|known| known.address == peer);
             if !others.contains(&peer) && !is_known {
                 let mac = Some(proxy_api::Mac(site.neighbour_station(1).mac.0));
@@ -252,6 +260,47 @@ impl Rig {
         (self.ends[from].takes_over, self.ends[from].is_away) = (false, true);
     }
 
+    /// Nothing stands at a place that the VM has left.
+    pub(crate) fn reclaim(&mut self, at: usize) {
+        let wish = Reclaim { release: Epoch::new(self.epoch), force: false };
+        let (serve, end) = (self.serve(), &self.ends[at]);
+        end.proxy.call(&serve, async |c| c.reclaim(&vm(), &wish).await).unwrap();
+        self.port(at, |port| port.clear().unwrap());
+        self.ends[at].is_away = false;
+    }
+
+    /// Tells the proxy where the VM runs that it came home by this move.
+    pub(crate) fn home_by(&self, at: usize, epoch: u64) -> Result<AtHome, CallError> {
+        let peers = self.seen(at).iter().map(|seen| seen.tuple.peer).collect();
+        let home = Home { epoch: Epoch::new(epoch), peers, force: false };
+        let serve = self.serve();
+        self.ends[at].proxy.call(&serve, async |c| c.home(&vm(), &home).await)
+    }
+
+    /// The same, by the last move.
+    pub(crate) fn home(&self, at: usize) -> Result<AtHome, CallError> {
+        self.home_by(at, self.epoch)
+    }
+
+    /// The VM is told of those, and its port is its own.
+    pub(crate) fn lift(&mut self, at: usize, told: &AtHome) {
+        let announced = |neighbour: &Neighbour| Announced {
+            address: neighbour.address,
+            mac: Mac(neighbour.mac.unwrap().0),
+            is_router: neighbour.is_gateway,
+        };
+        let those: Vec<Announced> = told.neighbours.iter().map(announced).collect();
+        let tap = self.tap(at).name.clone();
+        // What turns round what is for the VM would turn that round, too.
+        let take_over = Some(self.ends[at].leg);
+        self.set_port(at, PortWanted { turn_round: None, take_over });
+        self.port(at, |port| port.unpin(&tap).unwrap());
+        let announcing = || announce(&tap, &guest(), &those).unwrap();
+        self.site(at).hypervisor().inside(announcing).unwrap();
+        self.set_port(at, PortWanted::default());
+        self.ends[at].takes_over = false;
+    }
+
     fn cancel(&mut self, from: usize) {
         let end = self.tap(from).end;
         self.vm.cont(end).unwrap();
@@ -278,7 +327,7 @@ impl Rig {
         }
     }
 
-    fn give_back(&self) {
+    pub(crate) fn give_back(&self) {
         let (serve, of) = (self.serve(), OfMove { authority: authority(self.epoch) });
         for end in &self.ends {
             end.proxy.call(&serve, async |c| c.give_back(&vm(), &of).await).unwrap();
