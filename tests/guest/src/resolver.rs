@@ -2,7 +2,7 @@
 //! as programs do that ask once and never again.
 
 use std::io::{Error, ErrorKind, Result};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 /// Longest name, as it is written in a question.
@@ -12,7 +12,33 @@ const ANSWER_BYTES_MAX: usize = 1_232;
 /// What an answer begins with.
 const HEADER_BYTES: usize = 12;
 const TYPE_A: u16 = 1;
+const TYPE_AAAA: u16 = 28;
 const CLASS_IN: u16 = 1;
+
+/// Which address of a name is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    fn kind(self) -> u16 {
+        match self {
+            Family::V4 => TYPE_A,
+            Family::V6 => TYPE_AAAA,
+        }
+    }
+
+    fn address(self, data: &[u8]) -> Option<IpAddr> {
+        match self {
+            Family::V4 => <[u8; 4]>::try_from(data).ok().map(IpAddr::from),
+            Family::V6 => <[u8; 16]>::try_from(data).ok().map(IpAddr::from),
+        }
+    }
+}
 
 /// One answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,19 +97,33 @@ impl Ignoring {
 /// # Errors
 /// It does not answer within `wait`, or says that there is none.
 pub fn ask(server: SocketAddr, name: &str, id: u16, wait: Duration) -> Result<Answer> {
+    ask_for(Family::V4, server, name, id, wait)
+}
+
+/// Asks `server` for an address of `name`.
+///
+/// # Errors
+/// It does not answer within `wait`, or says that there is none.
+pub fn ask_for(
+    family: Family,
+    server: SocketAddr,
+    name: &str,
+    id: u16,
+    wait: Duration,
+) -> Result<Answer> {
     let any: IpAddr = if server.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
     let socket = UdpSocket::bind((any, 0))?;
     socket.connect(server)?;
     socket.set_read_timeout(Some(wait))?;
-    let question = question(id, name)?;
+    let question = question(family, id, name)?;
     socket.send(&question)?;
     let mut bytes = [0; ANSWER_BYTES_MAX];
     let length = socket.recv(&mut bytes)?;
-    read(&question, bytes.get(..length).unwrap_or_default())
+    read(family, &question, bytes.get(..length).unwrap_or_default())
 }
 
-/// A question for the A records of a name.
-fn question(id: u16, name: &str) -> Result<Vec<u8>> {
+/// A question for a name's addresses of one family.
+fn question(family: Family, id: u16, name: &str) -> Result<Vec<u8>> {
     if name.len() > NAME_BYTES_MAX {
         return Err(invalid("it is too long for a name"));
     }
@@ -96,13 +136,13 @@ fn question(id: u16, name: &str) -> Result<Vec<u8>> {
         bytes.extend(label.as_bytes());
     }
     bytes.push(0);
-    bytes.extend(TYPE_A.to_be_bytes());
+    bytes.extend(family.kind().to_be_bytes());
     bytes.extend(CLASS_IN.to_be_bytes());
     Ok(bytes)
 }
 
-/// The first A record of the answer to `question`, which it must repeat.
-fn read(question: &[u8], bytes: &[u8]) -> Result<Answer> {
+/// The first address in the answer to `question`, which it must repeat.
+fn read(family: Family, question: &[u8], bytes: &[u8]) -> Result<Answer> {
     let header =
         bytes.first_chunk::<HEADER_BYTES>().ok_or_else(|| invalid("an answer without a header"))?;
     if question.get(..2) != Some(&header[..2]) {
@@ -123,9 +163,10 @@ fn read(question: &[u8], bytes: &[u8]) -> Result<Answer> {
         let (data, more) =
             more.split_at_checked(length).ok_or_else(|| invalid("data cut short"))?;
         let kind = u16::from_be_bytes([fields[0], fields[1]]);
-        if let (TYPE_A, Ok(octets)) = (kind, <[u8; 4]>::try_from(data)) {
+        let address = family.address(data).filter(|_| kind == family.kind());
+        if let Some(address) = address {
             let ttl_s = u32::from_be_bytes([fields[4], fields[5], fields[6], fields[7]]);
-            return Ok(Answer { address: Ipv4Addr::from(octets).into(), ttl_s });
+            return Ok(Answer { address, ttl_s });
         }
         rest = more;
     }
@@ -172,27 +213,39 @@ mod tests {
 
     #[test]
     fn the_first_address_is_taken_with_its_ttl() {
-        let question = question(7, NAME).unwrap();
+        let question = question(Family::V4, 7, NAME).unwrap();
         let bytes = answered(&question, &[(5, 9, b"\x01x\0"), (1, 300, &[192, 0, 2, 80])]);
-        let told = read(&question, &bytes).unwrap();
+        let told = read(Family::V4, &question, &bytes).unwrap();
         assert_eq!(told, Answer { address: [192, 0, 2, 80].into(), ttl_s: 300 });
-        let other = super::question(8, NAME).unwrap();
-        assert!(read(&other, &bytes).is_err(), "an answer to another question was taken");
-        assert!(read(&question, &answered(&question, &[])).is_err());
+        let other = super::question(Family::V4, 8, NAME).unwrap();
+        assert!(
+            read(Family::V4, &other, &bytes).is_err(),
+            "an answer to another question was taken"
+        );
+        assert!(read(Family::V4, &question, &answered(&question, &[])).is_err());
+        let question = super::question(Family::V6, 7, NAME).unwrap();
+        let mut address = [0; 16];
+        address[15] = 80;
+        let bytes = answered(&question, &[(1, 300, &[192, 0, 2, 80]), (28, 300, &address)]);
+        let told = read(Family::V6, &question, &bytes).unwrap();
+        assert_eq!(told, Answer { address: address.into(), ttl_s: 300 });
     }
 
     #[test]
     fn an_answer_that_is_cut_short_or_changed_is_no_panic() {
-        let question = question(7, NAME).unwrap();
+        let question = question(Family::V4, 7, NAME).unwrap();
         let sound = answered(&question, &[(1, 300, &[192, 0, 2, 80])]);
         for length in 0..sound.len() {
-            assert!(read(&question, &sound[..length]).is_err(), "{length} bytes were enough");
+            assert!(
+                read(Family::V4, &question, &sound[..length]).is_err(),
+                "{length} bytes were enough"
+            );
         }
         for at in 0..sound.len() {
             for value in 0..=u8::MAX {
                 let mut bytes = sound.clone();
                 bytes[at] = value;
-                let _ = read(&question, &bytes);
+                let _ = read(Family::V4, &question, &bytes);
             }
         }
     }
