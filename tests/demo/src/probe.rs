@@ -1,4 +1,4 @@
-//! Whether the VM's service answers at a VIP, by TCP and by UDP: each has health checks of its own, and
+//! Whether the VM's service answers at its VIPs, by TCP and by UDP: each has health checks of its own, and
 //! takes a moment to be found well.
 
 use std::io::{self, Read};
@@ -18,10 +18,12 @@ const GREETING_MAX: Duration = Duration::from_secs(2);
 const ANSWER_MAX: Duration = Duration::from_millis(500);
 
 /// Whether a client there is served. Its connections may be known to the proxy for a while.
-pub(crate) fn is_served(client: &Host, vip: IpAddr) -> Result<bool, DemoError> {
-    let vip = SocketAddr::new(vip, PORT);
-    let served = client.inside(|| Ok::<_, io::Error>(is_greeted(vip)? && is_answered(vip)?))?;
-    Ok(served.unwrap_or(false))
+pub(crate) fn is_served(client: &Host, vips: &[IpAddr]) -> Result<bool, DemoError> {
+    let at_one = |vip: &IpAddr| {
+        let vip = SocketAddr::new(*vip, PORT);
+        Ok::<_, io::Error>(is_greeted(vip)? && is_answered(vip)?)
+    };
+    Ok(client.inside(|| vips.iter().all(|vip| at_one(vip).unwrap_or(false)))?)
 }
 
 fn is_greeted(vip: SocketAddr) -> io::Result<bool> {

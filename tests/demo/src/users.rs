@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use guest::clients::Clients;
 use guest::flows::Report;
 use guest::flows::plan::{FlowSpec, Mode, Plan, SessionSpec};
-use guest::resolver::{self, Answer, Honouring, Ignoring};
+use guest::resolver::{self, Answer, Family, Honouring, Ignoring};
 use guest::settings::PORT;
 use lab::host::Host;
 use lab::sandbox::{Launch, Process};
@@ -39,7 +39,7 @@ impl Users {
     /// Opens flows and sessions, and waits until each flow was greeted.
     pub(crate) fn start(
         host: &Host,
-        at: IpAddr,
+        at: [IpAddr; 2],
         flows: usize,
         sessions: usize,
     ) -> Result<Users, DemoError> {
@@ -48,7 +48,8 @@ impl Users {
         let (stdin, stdout) = (process.stdin.take(), process.stdout.take());
         let (stdin, stdout) = stdin.zip(stdout).expect("both were asked for");
         let mut clients = Clients::over(stdin, stdout);
-        let (targets, sources) = (vec![SocketAddr::new(at, PORT)], Vec::new());
+        let targets: Vec<SocketAddr> = at.map(|ip| SocketAddr::new(ip, PORT)).into();
+        let sources = Vec::new();
         let mode = Mode::Paced { size: MESSAGE_BYTES, interval_ms: MESSAGE_INTERVAL_MS };
         let flows = FlowSpec {
             count: flows,
@@ -91,46 +92,57 @@ impl Users {
     }
 }
 
-/// How a machine of clients finds the VM.
+/// How a machine of clients finds the VM, by IPv4 and by IPv6.
 pub(crate) struct Names<'h> {
     host: &'h Host,
     server: SocketAddr,
-    honouring: Honouring,
-    ignoring: Ignoring,
-    /// Until when the last answer may be believed.
+    honouring: [Honouring; 2],
+    ignoring: [Ignoring; 2],
+    /// Until when the last answers may be believed.
     pub(crate) good_until: Instant,
 }
 
 impl<'h> Names<'h> {
     /// With empty caches, and this name server.
     pub(crate) fn new(host: &'h Host, server: SocketAddr) -> Names<'h> {
-        let (honouring, ignoring) = (Honouring::default(), Ignoring::default());
+        let (honouring, ignoring) = Default::default();
         Names { host, server, honouring, ignoring, good_until: Instant::now() }
     }
 
     /// Where a client goes that believes an answer until its TTL has run out.
-    pub(crate) fn honouring(&mut self) -> Result<IpAddr, DemoError> {
-        let (host, server) = (self.host, self.server);
-        let (now, mut until) = (Instant::now(), self.good_until);
-        let address = self.honouring.address(now, || {
-            let answer = asked(host, server)?;
-            until = now + Duration::from_secs(answer.ttl_s.into());
-            Ok(answer)
-        });
-        self.good_until = until;
-        address.map_err(|cause| DemoError::Unresolved { name: NAME, server, cause })
+    pub(crate) fn honouring(&mut self) -> Result<[IpAddr; 2], DemoError> {
+        let (host, server, now) = (self.host, self.server, Instant::now());
+        let good_until = &mut self.good_until;
+        let mut address = |family, cache: &mut Honouring| {
+            let address = cache.address(now, || {
+                let answer = asked(family, host, server)?;
+                *good_until = now + Duration::from_secs(answer.ttl_s.into());
+                Ok(answer)
+            });
+            address.map_err(|cause| unresolved(server, cause))
+        };
+        let [v4, v6] = &mut self.honouring;
+        Ok([address(Family::V4, v4)?, address(Family::V6, v6)?])
     }
 
     /// Where a client goes that asks once.
-    pub(crate) fn ignoring(&mut self) -> Result<IpAddr, DemoError> {
+    pub(crate) fn ignoring(&mut self) -> Result<[IpAddr; 2], DemoError> {
         let (host, server) = (self.host, self.server);
-        let address = self.ignoring.address(|| asked(host, server));
-        address.map_err(|cause| DemoError::Unresolved { name: NAME, server, cause })
+        let address = |family, cache: &mut Ignoring| {
+            let address = cache.address(|| asked(family, host, server));
+            address.map_err(|cause| unresolved(server, cause))
+        };
+        let [v4, v6] = &mut self.ignoring;
+        Ok([address(Family::V4, v4)?, address(Family::V6, v6)?])
     }
 }
 
-fn asked(host: &Host, server: SocketAddr) -> std::io::Result<Answer> {
+fn asked(family: Family, host: &Host, server: SocketAddr) -> std::io::Result<Answer> {
     let id = 1 + u16::try_from(std::process::id() % 60_000).unwrap_or_default();
-    let answer = host.inside(|| resolver::ask(server, NAME, id, ANSWER_MAX));
+    let answer = host.inside(|| resolver::ask_for(family, server, NAME, id, ANSWER_MAX));
     answer.map_err(std::io::Error::other)?
+}
+
+fn unresolved(server: SocketAddr, cause: std::io::Error) -> DemoError {
+    DemoError::Unresolved { name: NAME, server, cause }
 }

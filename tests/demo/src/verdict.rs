@@ -100,3 +100,135 @@ fn addresses(log: &Log) -> Vec<Foreign> {
 fn count(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use guest::ending::Party;
+    use guest::flows::plan::Mode;
+    use guest::flows::{FlowRecord, Pool, SessionRecord};
+    use guest::traffic::Token;
+    use guest::traffic::session::Counts;
+    use serde_json::json;
+
+    use super::*;
+
+    fn flow(ending: Ending) -> FlowRecord {
+        FlowRecord {
+            id: 0,
+            pool: Pool::Start,
+            mode: Mode::Idle,
+            local: Some("192.0.2.1:1000".parse().unwrap()),
+            peer: "198.18.1.1:7000".parse().unwrap(),
+            seen: None,
+            token: Some(Token([1; 16])),
+            opened_ms: 0,
+            ended_ms: None,
+            asks: 3,
+            answers: 3,
+            skipped: 0,
+            sent: 600,
+            verified_up: 600,
+            verified_down: 600,
+            stall_us_max: 0,
+            ending,
+        }
+    }
+
+    fn session() -> SessionRecord {
+        SessionRecord {
+            id: 0,
+            local: "192.0.2.1:1000".parse().unwrap(),
+            peer: "198.18.1.1:7000".parse().unwrap(),
+            nonce: 1,
+            token: Some(Token([2; 16])),
+            token_changed: None,
+            sent: 3,
+            unsent: 0,
+            at_server: Counts::default(),
+            answers: Counts::default(),
+            foreign: 0,
+            settled: true,
+            stall_us_max: 0,
+            error: None,
+        }
+    }
+
+    fn log(ending: Ending) -> Log {
+        Log { flows: vec![flow(ending)], sessions: vec![session()], ..Log::default() }
+    }
+
+    fn fin() -> Ending {
+        Ending::Fin { by: Party::Client }
+    }
+
+    /// A report whose ledger has so many flows, all of which survived, and no row of any.
+    fn report(survived: u64, broken: u64) -> Report {
+        let place = json!({ "site": "a", "agent": "hv1" });
+        let versus = json!({ "estimate": null, "actual": null });
+        let text = json!({
+            "version": 1, "made_at_ms": 0, "outcome": { "is": "completed" }, "started_at_ms": 0,
+            "ended_at_ms": 1, "pause": null, "steps": [], "moments": [], "samples": [],
+            "stall_samples": [], "hold": null, "reclaimed": [], "sources": [],
+            "migration": {
+                "name": "web.1", "vm": "web", "from": place, "to": place, "epoch": 2,
+                "ordered_by": "ada", "attempt": 1
+            },
+            "comparison": {
+                "total_ms": versus, "pause_ms": versus, "disk_bytes": versus,
+                "memory_bytes": versus, "wire_bytes": versus
+            },
+            "ledger": {
+                "pivot_at_ms": 1, "flows": [], "side_flows": [], "stragglers": [], "oddities": [],
+                "stalls": { "flows": 0, "p50_us": 0, "p90_us": 0, "p99_us": 0, "max_us": 0 },
+                "totals": {
+                    "flows": survived + broken, "survived": survived, "idle": 0,
+                    "idle_one_way": 0, "closed_by_client": 0, "closed_by_server": 0,
+                    "broken": broken, "broken_by": {}, "after_pivot": { "up": 0, "down": 0 }
+                }
+            }
+        });
+        Report::from_json(&text.to_string()).unwrap()
+    }
+
+    #[test]
+    fn a_flow_that_its_client_has_lost_is_a_fault() {
+        assert!(of_log(&log(Ending::Open)).is_good());
+        let reset = log(Ending::Rst { by: Party::Server });
+        assert_eq!(of_log(&reset).faults, ["1 TCP flows are closed"]);
+        let mut refused = log(Ending::Refused);
+        refused.flows[0].token = None;
+        assert_eq!(of_log(&refused).faults.len(), 2);
+        let mut forgotten = log(Ending::Open);
+        forgotten.sessions[0].token_changed = Some(Token([3; 16]));
+        assert_eq!(of_log(&forgotten).faults, ["1 UDP sessions were forgotten by the VM"]);
+    }
+
+    #[test]
+    fn a_ledger_that_has_other_flows_than_the_clients_is_a_fault() {
+        assert!(of_move(&report(0, 0), &Log::default()).is_good());
+        let alone = of_move(&report(2, 0), &log(Ending::Open));
+        assert_eq!(alone.faults, ["2 flows are in the clients' logs alone"]);
+        let fewer = of_move(&report(1, 0), &log(Ending::Open));
+        assert_eq!(fewer.faults.len(), 2, "{fewer:?}");
+        let broken = of_move(&report(0, 1), &Log::default());
+        assert!(broken.faults[0].starts_with("1 flows are broken"), "{broken:?}");
+    }
+
+    #[test]
+    fn an_end_out_of_order_and_a_byte_that_is_not_confirmed_are_faults() {
+        assert!(of_ends(&log(fin())).is_good());
+        assert_eq!(of_ends(&log(Ending::Open)).faults, ["1 TCP flows did not end in order"]);
+        let mut unverified = log(fin());
+        unverified.flows[0].verified_up -= 1;
+        assert_eq!(of_ends(&unverified).faults.len(), 1);
+        let mut unanswered = log(fin());
+        unanswered.flows[0].answers -= 1;
+        assert_eq!(of_ends(&unanswered).faults, ["1 TCP flows have messages without an answer"]);
+    }
+
+    #[test]
+    fn new_users_who_come_elsewhere_are_a_fault() {
+        assert!(of_arrivals(3, 3).is_good());
+        assert_eq!(of_arrivals(1, 3).faults, ["2 new flows have not come to site b's proxy"]);
+    }
+}

@@ -10,12 +10,12 @@ use crate::process::{as_root, find, is_root, output_of};
 pub(crate) fn check() -> Result<(), Failure> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         let words =
-            "Causeway's tests move a real x86-64 virtual machine under Linux; run them there.";
+            "A real x86-64 virtual machine is moved here, under Linux: run this on such a machine.";
         return Err(Failure::Machine(words.to_owned()));
     }
     if !is_root() && find("sudo").is_none() {
-        let words = "Neither root nor sudo is here. The tests make network namespaces, TUN devices \
-                     and virtual machines: run this as root, or install sudo.";
+        let words = "Neither root nor sudo is here. This makes network namespaces, TUN devices and \
+                     virtual machines: run it as root, or install sudo.";
         return Err(Failure::Machine(words.to_owned()));
     }
     Ok(())

@@ -64,9 +64,9 @@ impl Story<'_> {
         let begun = Instant::now();
         let words = ["vm", "start", "web", "--site", "a", "--definition", DEFINITION, "--new"];
         self.types(&words, Shown::All)?;
-        let (client, vip) = (self.stage.world.client(1), self.stage.site("a").vip(1).v4.into());
+        let (client, vips) = (self.stage.world.client(1), self.stage.site("a").vip(1).each());
         self.ending.until("a greeting by the VM's service", WAIT_MAX, || {
-            Ok(is_served(&client, vip)?.then_some(()))
+            Ok(is_served(&client, &vips)?.then_some(()))
         })?;
         let took_s = begun.elapsed().as_secs_f64();
         self.telling.says(&format!("Linux under QEMU; it booted and serves after {took_s:.1} s."));
@@ -96,7 +96,9 @@ impl Story<'_> {
         let at = names.honouring()?;
         // The other machine of clients asks now, and never again.
         old_names.ignoring()?;
-        self.telling.says(&format!("Site a's name server says: {NAME} is {at}, site a's VIP."));
+        let [v4, v6] = at;
+        self.telling.says(&format!("Site a's name server says: {NAME} is {v4} and {v6},"));
+        self.telling.says("which are site a's VIPs.");
         let mut regulars = Users::start(&self.stage.world.client(1), at, flows, sessions)?;
         regulars.answered_again(self.ending)?;
         self.telling.says(&format!(

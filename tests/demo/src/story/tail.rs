@@ -41,7 +41,7 @@ impl Story<'_> {
         let mut stragglers = Users::start(&client, at, STRAGGLERS, 0)?;
         stragglers.answered_again(self.ending)?;
         self.telling
-            .says(&format!("A client that never asks for {NAME} again still comes to {at},"));
+            .says(&format!("A client that never asks for {NAME} again still comes to {},", at[0]));
         self.telling.says("and site a's proxy serves it through the tunnel.");
         everybody.stragglers = Some(stragglers);
 
@@ -51,7 +51,8 @@ impl Story<'_> {
         let mut newcomers = Users::start(&self.stage.world.client(1), at, count, 1)?;
         newcomers.answered_again(self.ending)?;
         self.telling.says(&format!(
-            "Clients that honour TTLs have asked anew: it is {at} now, site b's VIP."
+            "Clients that honour TTLs have asked anew: it is {} now, site b's VIP.",
+            at[0]
         ));
         everybody.newcomers = Some(newcomers);
         self.telling.typed("causeway flows web");
