@@ -2,9 +2,10 @@
 
 use std::fmt::{Display, Write};
 
-use ledger::Broken;
 use ledger::page::{Bytes, Count, Micros, millis};
 use ledger::report::{Outcome, Report, Said, Source, Versus};
+use ledger::{Broken, StragglerRow};
+use placement::PartName;
 
 /// The whole of it.
 pub(super) fn tabled(report: &Report) -> String {
@@ -25,6 +26,8 @@ pub(super) fn tabled(report: &Report) -> String {
 
 /// Most oddities that are told; the page has more, the file has all.
 const ODDITIES_MAX: usize = 8;
+/// Clients that still came to the old site and are named; likewise.
+const STRAGGLERS_NAMED_MAX: usize = 8;
 
 fn headline(report: &Report) -> String {
     let migration = &report.migration;
@@ -68,6 +71,14 @@ fn flows(told: &mut String, report: &Report) {
         clients => format!("from {clients} clients"),
     };
     row(told, "stragglers", &Count(connections), if stragglers.is_empty() { "" } else { &of });
+    for straggler in stragglers.iter().take(STRAGGLERS_NAMED_MAX) {
+        let StragglerRow { client, connections, services, .. } = straggler;
+        let services: Vec<&str> = services.iter().map(PartName::as_str).collect();
+        line(
+            told,
+            &format!("    {} from {client} to {}", Count(*connections), services.join(", ")),
+        );
+    }
     row(told, "side flows", &Count(report.ledger.side_flows.len() as u64), "no verdict");
     let stalls = &report.ledger.stalls;
     let half = format!("half had {} or less", Micros(stalls.p50_us));

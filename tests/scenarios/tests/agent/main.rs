@@ -15,6 +15,7 @@ mod neighbour;
 mod placed;
 mod refusals;
 mod service;
+mod third_site;
 mod tunnel;
 mod users;
 mod whole_move;
