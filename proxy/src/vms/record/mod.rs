@@ -297,7 +297,14 @@ impl Record {
         let Redirect { authority, placement } = redirect;
         let epoch = authority.epoch;
         let comes = here.is(placement);
-        let moving = self.moving.as_ref().filter(|moving| moving.stage.authority == *authority);
+        // Whoever took the move over once its VM was held tells it under an epoch of its own: what is
+        // held here can be given up in no other way, so that it is of no other move.
+        let is_of = |moving: &&Moving| {
+            let of = &moving.stage.authority;
+            let is_later = of.epoch < epoch && moving.step != Step::Staged;
+            of == authority || is_later && moving.stage.to == *placement
+        };
+        let moving = self.moving.as_ref().filter(is_of);
         match moving {
             Some(Moving { stage, step }) if here.is(&stage.to) => {
                 if !comes {
@@ -312,12 +319,14 @@ impl Record {
             _ => {}
         }
         let leaves = moving.is_some() && !comes;
+        // What is left is asked back by the epoch under which the VM was released.
+        let held_by = moving.map(|moving| moving.stage.authority.epoch);
         let left_by = self.away.as_ref().map(|away| away.epoch).filter(|_| !comes);
         let placement = Some(placement.clone());
         if leaves || left_by.is_some() {
             let (to, is_home, next) = (redirect.placement.clone(), false, None);
             // What it left here is of the move by which it left, wherever it goes on to.
-            let away = Some(Away { to, epoch: left_by.unwrap_or(epoch), next });
+            let away = Some(Away { to, epoch: left_by.or(held_by).unwrap_or(epoch), next });
             let moving = if leaves { None } else { self.moving };
             let (elsewhere, behind, came_by) = (vec![], vec![], None);
             let it = Record { placement, away, moving, elsewhere, is_home, ..self };

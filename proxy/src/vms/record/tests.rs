@@ -129,6 +129,26 @@ fn a_move_there_diverts_stands_in_and_stays_away_until_it_is_reclaimed() {
 }
 
 #[test]
+fn a_placement_told_by_a_takeover_ends_the_hold_of_the_move_that_it_took_over() {
+    let (a, b) = (here("a"), here("b"));
+    let staged = Record::default().staged(&a, stage(2, "a", "b")).unwrap();
+    let held = staged.diverted(&a, &authority(2)).unwrap().stands_in(&a, &authority(2)).unwrap();
+    let left = held.clone().redirected(&a, &redirect(5, "b")).unwrap();
+    assert_eq!(left.kind(&a), Some(WayKind::Away));
+    assert_eq!(left.clone().redirected(&a, &redirect(6, "b")).unwrap(), left);
+    // It comes back, and is asked back by the epoch under which it left.
+    left.clone().staged(&a, stage(7, "b", "a")).unwrap();
+    assert_eq!(left.reclaimed(Epoch::new(2)).unwrap().kind(&a), None);
+    // An older one, and one that sends it elsewhere, end no hold.
+    for other in [redirect(1, "b"), redirect(5, "c")] {
+        assert_eq!(held.clone().redirected(&a, &other).unwrap().kind(&a), Some(WayKind::Holding));
+    }
+    let staged = Record::default().staged(&b, stage(2, "a", "b")).unwrap();
+    let came = staged.released(&b).redirected(&b, &redirect(5, "b")).unwrap();
+    assert_eq!(came.kind(&b), Some(WayKind::Hosting));
+}
+
+#[test]
 fn the_target_answers_for_those_that_the_vm_left_behind() {
     let b = here("b");
     let staged = Record::default().staged(&b, stage(2, "a", "b")).unwrap();
