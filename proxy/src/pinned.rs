@@ -49,7 +49,10 @@ pub enum Begun {
 
 #[derive(Debug)]
 struct Move {
+    /// Under which its hold began, or its placement was told.
     epoch: Epoch,
+    /// Under which its placement was told, by another service than the one that had it held.
+    taken_over: Option<Epoch>,
     begun_at_ms: u64,
     stage: Stage,
     listed: BTreeMap<FlowId, Listed>,
@@ -83,7 +86,7 @@ impl Pinned {
         self.is_used.store(true, Ordering::Relaxed);
         let mut all = self.all();
         let moves = all.entry(vm.clone()).or_default();
-        if moves.iter().any(|earlier| earlier.epoch >= epoch) {
+        if moves.iter().any(|earlier| earlier.last_epoch() >= epoch) {
             return false;
         }
         if moves.len() >= MOVES_PER_VM_MAX {
@@ -91,6 +94,19 @@ impl Pinned {
         }
         moves.push_back(Move::of(epoch, now_ms));
         true
+    }
+
+    /// A placement is to be told under `epoch`, and all moves up to `ended` are over: what is held under
+    /// one between them was taken over, and is noted of the same move.
+    pub fn goes_on(&self, vm: &VmName, epoch: Epoch, ended: Epoch) {
+        let mut all = self.all();
+        if let Some(of) = all.get_mut(vm).and_then(VecDeque::back_mut)
+            && of.stage == Stage::Held
+            && of.epoch > ended
+            && of.last_epoch() < epoch
+        {
+            of.taken_over = Some(epoch);
+        }
     }
 
     /// These were alive when it began.
@@ -228,19 +244,25 @@ fn find<'m>(
     vm: &VmName,
     epoch: Epoch,
 ) -> Option<&'m mut Move> {
-    all.get_mut(vm)?.iter_mut().find(|of| of.epoch == epoch)
+    let is_of = |of: &&mut Move| of.epoch == epoch || of.taken_over == Some(epoch);
+    all.get_mut(vm)?.iter_mut().find(is_of)
 }
 
 impl Move {
     fn of(epoch: Epoch, begun_at_ms: u64) -> Move {
         Move {
             epoch,
+            taken_over: None,
             begun_at_ms,
             stage: Stage::Held,
             listed: BTreeMap::new(),
             stragglers: VecDeque::new(),
             left_out: 0,
         }
+    }
+
+    fn last_epoch(&self) -> Epoch {
+        self.taken_over.unwrap_or(self.epoch)
     }
 
     fn add(&mut self, id: FlowId, at_ms: u64, at_listing: Passed) {
@@ -331,6 +353,32 @@ mod tests {
         assert_eq!((page.stragglers.len(), page.more_after), (1, None));
         pinned.forget(&vm(), MOVE);
         assert_eq!(pinned.page(&vm(), MOVE, None, 900, &[]), None);
+    }
+
+    #[test]
+    fn a_move_that_is_taken_over_in_its_hold_is_noted_as_one_and_one_that_was_undone_is_not() {
+        let [held, placed, next] = [2, 5, 7].map(Epoch::new);
+        let pinned = Pinned::default();
+        assert!(pinned.begin(&vm(), held, 100));
+        pinned.list(&vm(), held, &[flow(1, 10)]);
+        pinned.goes_on(&vm(), placed, Epoch::new(1));
+        assert!(!pinned.begin(&vm(), placed, 200));
+        pinned.pivot(&vm(), placed, &[flow(1, 20)]);
+        pinned.placed(&vm(), placed, true);
+        pinned.begun(&vm(), || flow(2, 0).flow);
+        for epoch in [held, placed] {
+            let page = pinned.page(&vm(), epoch, None, 900, &[flow(1, 30)]).unwrap();
+            assert_eq!((page.flows.len(), page.stragglers.len()), (1, 1));
+            assert_eq!(page.flows[0].passed_at_pivot.unwrap().up, 20);
+        }
+        // Said again under yet another epoch, it is no hold any more.
+        pinned.goes_on(&vm(), next, Epoch::new(1));
+        assert!(pinned.begin(&vm(), next, 300));
+
+        let pinned = Pinned::default();
+        assert!(pinned.begin(&vm(), held, 100));
+        pinned.goes_on(&vm(), placed, held);
+        assert!(pinned.begin(&vm(), placed, 200));
     }
 
     #[test]

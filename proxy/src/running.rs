@@ -232,6 +232,7 @@ impl Proxy {
     pub async fn redirect(&self, vm: &VmName, redirect: &Redirect) -> Result<Vm, VmError> {
         let told = self.vms.redirect(vm, redirect).await?;
         let epoch = redirect.authority.epoch;
+        self.traffic.goes_on(vm, epoch, told.ended);
         self.traffic.list_for(vm, epoch).await;
         self.traffic.pivot_of(vm, epoch).await;
         self.traffic.placed(vm, epoch, self.vms.is_away(vm).await);

@@ -184,6 +184,11 @@ impl Traffic {
         }
     }
 
+    /// A placement is to be told under this epoch; all moves up to `ended` are over.
+    pub fn goes_on(&self, vm: &VmName, epoch: Epoch, ended: Epoch) {
+        self.shared.pinned.goes_on(vm, epoch, ended);
+    }
+
     /// The VM runs nowhere just now.
     pub async fn pivot_of(&self, vm: &VmName, epoch: Epoch) {
         let live = self.towards(vm, Listing::No).await;
