@@ -1,7 +1,6 @@
 //! `causeway reclaim`: the place that a VM has left is given back; and how far it is drained.
 
 use std::fmt::Write;
-use std::time::Duration;
 
 use clap::Args;
 use daemon::program::Failure;
@@ -13,6 +12,7 @@ use super::Common;
 use super::commands::{failed, key, open, tell};
 use super::flows;
 use super::line::{Line, LineError};
+use super::words::duration;
 
 /// `causeway reclaim`.
 #[derive(Debug, Args)]
@@ -65,10 +65,7 @@ pub(super) fn drain(drain: &Drain) -> String {
         return told;
     }
     let _ = write!(told, "draining, {pinned} pinned flows, {stragglers} stragglers");
-    let since = |at_ms: u64| {
-        let ms = drain.as_of_unix_ms.saturating_sub(at_ms);
-        format!("{:?}", Duration::from_secs(ms / 1_000))
-    };
+    let since = |at_ms: u64| duration(drain.as_of_unix_ms.saturating_sub(at_ms));
     if let Some(oldest) = drain.oldest_at_unix_ms {
         let _ = write!(told, ", the oldest {} old", since(oldest));
     }
@@ -136,7 +133,7 @@ mod tests {
         assert!(told.contains("drained; `causeway reclaim web --release 2`"), "{told}");
         (place.pinned, place.stragglers, place.oldest_at_unix_ms) = (3, 1, Some(39_000));
         let told = drain(&place);
-        assert!(told.contains("3 pinned flows, 1 stragglers, the oldest 61s old"), "{told}");
+        assert!(told.contains("3 pinned flows, 1 stragglers, the oldest 1 min 1 s old"), "{told}");
         let silent = serde_json::json!({ "site": "a", "proxy": "p1", "why": "silence" });
         (place.pinned, place.stragglers) = (0, 0);
         place.unasked = vec![serde_json::from_value(silent).unwrap()];

@@ -1,7 +1,6 @@
 //! What came back, in lines for people.
 
 use std::fmt::Write;
-use std::time::Duration;
 
 use orchestrator_api::operator::{
     MoveList, MoveState, MoveView, StepDoes, StepView, VmPlaces, VmStarted,
@@ -164,11 +163,39 @@ fn megabytes(bytes: u64) -> String {
     format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
 }
 
-fn duration(ms: u64) -> String {
-    format!("{:?}", Duration::from_millis(ms))
+/// A span of time, as exact as it is of use.
+pub(super) fn duration(ms: u64) -> String {
+    let (s, min) = (ms / 1_000, ms / 60_000);
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{s}.{} s", ms / 100 % 10),
+        60_000..3_600_000 => format!("{min} min {} s", s % 60),
+        _ => format!("{} h {} min", min / 60, min % 60),
+    }
 }
 
 fn line(told: &mut String, text: &str) {
     // Writing to a string does not fail.
     let _ = writeln!(told, "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_of_time_is_told_as_people_tell_it() {
+        for (ms, told) in [
+            (0, "0 ms"),
+            (999, "999 ms"),
+            (1_000, "1.0 s"),
+            (59_999, "59.9 s"),
+            (60_000, "1 min 0 s"),
+            (3_599_999, "59 min 59 s"),
+            (3_600_000, "1 h 0 min"),
+            (86_400_000, "24 h 0 min"),
+        ] {
+            assert_eq!(duration(ms), told);
+        }
+    }
 }

@@ -120,7 +120,9 @@ impl Story<'_> {
         self.ending.until("a drained place", DRAIN_MAX, || {
             let drains = desk.answers::<Drains>(&words)?.drains;
             let left: u64 = drains.iter().map(|drain| drain.pinned + drain.stragglers).sum();
-            telling.passing(&format!("{left} UDP sessions are silent, and soon forgotten"));
+            if left > 0 {
+                telling.passing(&format!("{left} UDP sessions are silent, and soon forgotten"));
+            }
             Ok(drains.iter().all(Drain::is_drained).then_some(()))
         })
     }
