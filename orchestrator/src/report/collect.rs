@@ -118,15 +118,16 @@ pub async fn collect<P: Parties>(
     now_ms: impl Fn() -> u64,
     collected: &mut Collected,
 ) {
-    collect_taken_over(parties, of, None, now_ms, collected).await;
+    collect_taken_over(parties, of, &[], now_ms, collected).await;
 }
 
-/// The same of a move that another service took over after its VM was released: what was noted as its
-/// flows were kept back bears the epoch of `of`, what was noted since then that of the takeover.
+/// The same of a move that other services took over, one after another, after its VM was released: what
+/// was noted as its flows were kept back bears the epoch of `of`, what was noted since then that of the
+/// takeover by which it went on just then.
 pub async fn collect_taken_over<P: Parties>(
     parties: &P,
     of: OfMove<'_>,
-    taken_over: Option<Epoch>,
+    taken_over: &[Epoch],
     now_ms: impl Fn() -> u64,
     collected: &mut Collected,
 ) {
@@ -179,14 +180,21 @@ struct Noted {
     legs: Vec<IpAddr>,
 }
 
+/// Its flows are those of the first epoch under which it has noted any: later ones list those that came
+/// after the cutover, too. Who came too late is noted under the last.
 async fn heard_from_proxy<X: ProxyPort>(
     proxy: &X,
     of: OfMove<'_>,
-    taken_over: Option<Epoch>,
+    taken_over: &[Epoch],
 ) -> Heard<Noted> {
     let mut told = noted(proxy, of).await;
-    if let (Some(epoch), true) = (taken_over, told.as_ref().is_err_and(is_not_noted)) {
-        told = noted(proxy, OfMove { epoch, ..of }).await;
+    for &epoch in taken_over {
+        let later = noted(proxy, OfMove { epoch, ..of }).await;
+        match (&mut told, later) {
+            (Ok(first), Ok(later)) => first.stragglers.extend(later.stragglers),
+            (Err(trouble), later) if is_not_noted(trouble) => told = later,
+            _ => {}
+        }
     }
     match told {
         Ok(noted) => Heard::Told(noted),

@@ -22,5 +22,5 @@ pub use collect::{Collected, OfMove, collect, collect_taken_over};
 pub use figures::{Figures, Recorder};
 pub use kept::Kept;
 pub use make::{Made, make};
-pub(crate) use story::claimed_in;
+pub(crate) use story::{claimed_in, taken_over_in};
 pub(crate) use together::together;

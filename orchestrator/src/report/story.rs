@@ -17,6 +17,9 @@ const START: &str = "start";
 /// Most moments that are told.
 const MOMENTS_MAX: usize = 64;
 
+/// Most takeovers of one attempt under which proxies are asked what they noted.
+const TAKEOVERS_MAX: usize = 64;
+
 /// A move's journal, folded.
 #[derive(Debug, Default)]
 pub(super) struct Story {
@@ -142,6 +145,19 @@ pub(crate) fn claimed_in(records: &[Record]) -> Option<Epoch> {
     })
 }
 
+/// Under which epochs it was taken over since, in their order; of very many the last.
+pub(crate) fn taken_over_in(records: &[Record]) -> Vec<Epoch> {
+    let events = records.iter().rev().filter_map(|record| Event::decode(record).ok());
+    let of_attempt = events.take_while(|event| !matches!(event, Event::Registered { .. }));
+    let epochs = of_attempt.filter_map(|event| match event {
+        Event::TookOver { fence } => Some(Epoch::new(fence.value)),
+        _ => None,
+    });
+    let mut epochs: Vec<Epoch> = epochs.take(TAKEOVERS_MAX).collect();
+    epochs.reverse();
+    epochs
+}
+
 #[cfg(test)]
 mod tests {
     use saga::{Cause, Kind};
@@ -177,6 +193,19 @@ mod tests {
         ];
         let pause = story(&undone).pause(500).unwrap();
         assert_eq!((pause.lasted_ms(), story(&undone).pivot_at_ms), (3, None));
+    }
+
+    #[test]
+    fn a_move_has_the_epochs_of_its_last_attempt_and_of_those_who_took_it_over() {
+        let fence = |value| saga::Fence { name: saga::FenceName::new("vm/web").unwrap(), value };
+        let registered =
+            |value| Event::Registered { step: "epoch".to_owned(), fence: fence(value) };
+        let took_over = |value| Event::TookOver { fence: fence(value) };
+        let events = [registered(2), took_over(3), registered(4), took_over(5), took_over(6)];
+        let records: Vec<Record> = events.iter().map(|event| event.encode(1).unwrap()).collect();
+        assert_eq!(claimed_in(&records), Some(Epoch::new(4)));
+        assert_eq!(taken_over_in(&records), [5, 6].map(Epoch::new));
+        assert_eq!(taken_over_in(&records[..3]), []);
     }
 
     #[test]

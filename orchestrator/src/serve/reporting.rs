@@ -23,7 +23,9 @@ use super::clock::unix_ms;
 use super::moves::Shared;
 use super::table::Entry;
 use crate::report::collect::glance;
-use crate::report::{Collected, Figures, Kept, Made, OfMove, claimed_in, collect_taken_over, make};
+use crate::report::{
+    Collected, Figures, Kept, Made, OfMove, claimed_in, collect_taken_over, make, taken_over_in,
+};
 
 /// The folder of what is collected, in the state folder.
 pub(crate) const FOLDER: &str = "reports";
@@ -210,13 +212,13 @@ impl Shared {
         let (kept, of) = (Arc::clone(&self.reports.kept), id.clone());
         let mut collected = spawn_blocking(move || kept.collected(&of)).await??.unwrap_or_default();
         let saga = SagaName::new(id.to_string()).expect("a move's name is one of a saga");
-        let claimed = claimed_in(&self.journal().read(&saga).await?);
-        let Some(epoch) = claimed else { return Ok(collected) };
-        let taken_over = entry.view().epoch.filter(|last| *last != epoch);
+        let records = self.journal().read(&saga).await?;
+        let Some(epoch) = claimed_in(&records) else { return Ok(collected) };
+        let taken_over = taken_over_in(&records);
         let (vm, pair) = (&id.vm, &entry.ordered.wanted.pair);
         let is_last = self.table.next_of(vm).number == id.number + 1;
         let of = OfMove { vm, pair, epoch, is_last };
-        collect_taken_over(self.parties(), of, taken_over, unix_ms, &mut collected).await;
+        collect_taken_over(self.parties(), of, &taken_over, unix_ms, &mut collected).await;
         let (kept, of) = (Arc::clone(&self.reports.kept), id.clone());
         let (told, collected) =
             spawn_blocking(move || (kept.keep_collected(&of, &collected), collected)).await?;
