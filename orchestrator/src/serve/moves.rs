@@ -198,7 +198,11 @@ impl Shared {
         let control = driven.ok().and_then(|seen| seen.ok().and_then(|control| control.clone()));
         let control = control.ok_or(AbortRefused::NotDriven)?;
         let why = wish.reason.as_deref().unwrap_or("no reason given");
-        Ok(control.abort(format!("{by}: {why}")).await?)
+        let words = format!("{by}: {why}");
+        // It is told once it is asked, for the answer may take as long as the step under way.
+        let telling = async { entry.tell(|telling| telling.abort_asked(&words)) };
+        let (promised, ()) = tokio::join!(biased; control.abort(words.clone()), telling);
+        Ok(promised?)
     }
 
     /// Goes on with everything that the journal holds, and tells of what has ended.

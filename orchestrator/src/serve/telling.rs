@@ -127,6 +127,12 @@ impl Telling {
         self.view.state = MoveState::Stuck { why };
     }
 
+    /// Somebody wants it undone; whether it is, is decided when the step under way is left.
+    pub(crate) fn abort_asked(&mut self, words: &str) {
+        self.view.version += 1;
+        self.note(format!("abort asked: {words}"));
+    }
+
     /// A closed gate holds it up, or does no more.
     pub(crate) fn at_gate(&mut self, gate: Option<String>) {
         self.view.version += 1;
