@@ -2,10 +2,15 @@
 //! moves and forgets, order by order; and moved by the service, as its operator types.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+mod aborts;
 mod asking;
 mod crew;
+mod cuts;
+mod deaths;
 mod hold;
+mod kept;
 mod kernels;
+mod kills;
 mod lookout;
 mod many;
 mod model_proxy;

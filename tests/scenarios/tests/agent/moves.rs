@@ -3,19 +3,18 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::thread;
 
 use lab::snapshot::Snapshot;
 use lab::vm::Machine;
 use lab::vm_lock::{self, VmLock};
 use lab::witness::{Witness, overlap, stays};
 use lab::world::{World, WorldPlan, addresses};
+use orchestrator_api::Plan;
 use orchestrator_api::operator::{MoveState, MoveView, VmPlaces};
-use orchestrator_api::{Doing, Plan};
 use wan::Change;
 
 use crate::asking::Papers;
-use crate::crew::{Crew, until};
+use crate::crew::Crew;
 use crate::lookout::Lookout;
 use crate::names::{NAME, NameServer, TTL_S, Visitors};
 use crate::placed::{arrived, disk, nothing_left, start, synced_records};
@@ -104,77 +103,6 @@ fn a_vm_goes_there_and_back_as_it_is_told_and_its_records_are_whole() {
     assert_eq!(places, ["a", "b", "a"]);
 }
 
-#[test]
-fn a_move_that_is_aborted_leaves_nothing_and_one_whose_service_is_killed_comes_to_its_end() {
-    let lock = VmLock::take(vm_lock::WAIT_MAX).unwrap();
-    let machine = Machine::ready(&lock).unwrap();
-    let world = world();
-    let (a, b) = (world.site("a"), world.site("b"));
-    let papers = Papers::new();
-    let _crews = [a, b].map(|site| Crew::start(&world, site, &papers, &machine));
-    let mut service = Service::start(&world, &papers);
-    let untouched = Snapshot::take(b.place()).unwrap();
-    let lookout = Lookout::begin(&world);
-    start(&service, a);
-    let synced = synced_records(a);
-
-    // Over a WAN that carries nothing, the mirror is still on its way when the abort comes.
-    aborted(&service, "web.1", "mirror", &[], || world.wan().cut("a", "b").unwrap());
-    world.wan().heal("a", "b").unwrap();
-    nothing_left(b, &untouched, false);
-    until("the tunnel stands again", || {
-        service.types(&["plan", "web", "--to", "b", "--no-hold"]).status.success().then_some(())
-    });
-    // So slow that the abort meets the copy of memory.
-    aborted(&service, "web.2", "memory", &["--rate-mbit", "20"], || {});
-    nothing_left(b, &untouched, false);
-    until("the VM goes on at a", || (synced_records(a) > synced).then_some(()));
-
-    let mut number = 2;
-    let mut at = [a, b];
-    for gate in KILLED_AT {
-        number += 1;
-        let (id, gate) = (format!("web.{number}"), format!("web.{gate}"));
-        service.close_gate(&gate);
-        service.says(&["move", "web", "--to", at[1].name(), "--no-hold", "--no-wait"], 0);
-        service.waits_at(&id, &gate);
-        service.killed();
-        service.open_gate(&gate);
-        service.begin();
-        let ended = service.end_of(&id);
-        assert_eq!(ended.state, MoveState::Completed, "{gate}: {ended:?}");
-        let is_before = BEFORE_THE_RELEASE.iter().any(|step| gate.contains(step));
-        assert_eq!(ended.attempt > 1, is_before, "{gate}: {ended:?}");
-        println!("killed at {gate}: attempt {}, epoch {:?}", ended.attempt, ended.epoch);
-        arrived(at[1]);
-        at.swap(0, 1);
-    }
-    lookout.end();
-}
-
-/// Once in each step: before its effect, and in the steps that matter most behind it, too.
-const KILLED_AT: [&str; 15] = [
-    "claim.started",
-    "reserve.started",
-    "channels.started",
-    "mirror.started",
-    "mirror.done",
-    "memory.started",
-    "hold.started",
-    "release.started",
-    "release.done",
-    "start.started",
-    "start.done",
-    "arrive.started",
-    "forget.started",
-    "arm.started",
-    "give-back.started",
-];
-
-/// Killed in these, a move begins again with its next attempt.
-const BEFORE_THE_RELEASE: [&str; 7] =
-    ["claim", "reserve", "channels", "mirror", "memory", "hold", "release.started"];
-
 /// Where it runs is known, and a move of it is a go that says what it would take and change.
 fn planned(service: &Service) {
     let told = service.says(&["vm", "list", "--json"], 0);
@@ -211,24 +139,4 @@ fn refused(service: &Service) {
         let said = service.says(words, 2);
         assert!(said.contains(named), "{words:?}: {said}");
     }
-}
-
-/// Orders a move, calls it off while it is in `step`, and sees it undone. `before` the step begins
-/// there is time for something else.
-fn aborted(service: &Service, id: &str, step: &str, options: &[&str], before: impl FnOnce()) {
-    let gate = format!("web.{step}.started");
-    service.close_gate(&gate);
-    service.says(&[&["move", "web", "--to", "b", "--no-hold", "--no-wait"], options].concat(), 0);
-    service.waits_at(id, &gate);
-    before();
-    thread::scope(|scope| {
-        // It answers once the step has been left, which the gate holds up.
-        let abort = scope.spawn(|| service.says(&["abort", id, "--reason", "a test"], 0));
-        service.open_gate(&gate);
-        abort.join().unwrap();
-    });
-    let ended = service.end_of(id);
-    let MoveState::Undone { why } = &ended.state else { panic!("{ended:?}") };
-    assert!(why.contains("a test"), "{why}");
-    assert!(ended.progress.is_none_or(|progress| progress.doing != Doing::Completed));
 }

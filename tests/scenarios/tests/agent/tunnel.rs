@@ -12,10 +12,13 @@ use guest::settings::PORT;
 use lab::sandbox::{Launch, Process};
 use lab::world::{Dual, Site, World, addresses};
 use placement::{Authority, Identity, Pair};
-use proxy_api::{CallError, Claim, Client, Flow, FlowQuery, GrantChannel, StateFilter, Tunnel};
+use proxy_api::{
+    CallError, Claim, Client, Flow, FlowQuery, GrantChannel, StateFilter, Tunnel, WayPackets,
+};
+use rustix::process::Signal;
 
 use crate::asking::{self, Papers, vm};
-use crate::crew::{SOCKETS, put, until};
+use crate::crew::{SOCKETS, WAIT_MAX, put, until};
 
 const CONTROL_PORT: u16 = 7401;
 pub(crate) const TUNNEL_PORT: u16 = 7403;
@@ -26,7 +29,7 @@ const CHANNELS: [&str; 2] = ["disk", "memory"];
 pub(crate) struct Proxy<'w> {
     site: &'w Site,
     serve: Credentials,
-    _process: Process,
+    process: Option<Process>,
 }
 
 impl<'w> Proxy<'w> {
@@ -48,13 +51,24 @@ impl<'w> Proxy<'w> {
             configuration(world, site, has_leg).into_bytes(),
             0o644,
         );
+        let serve = papers.credentials("a", "orchestrator", "serve");
+        let mut proxy = Proxy { site, serve, process: None };
+        proxy.begin();
+        proxy
+    }
+
+    pub(crate) fn begin(&mut self) {
         let words = ["run", "--config", "/etc/causeway/proxy.toml"];
         let launch = Launch::ours("causeway-proxy").unwrap().args(words).log("proxy");
-        let process = site.proxy().spawn(&launch).unwrap();
-        let serve = papers.credentials("a", "orchestrator", "serve");
-        let proxy = Proxy { site, serve, _process: process };
-        until("the proxy listens", || proxy.reached().is_ok().then_some(()));
-        proxy
+        self.process = Some(self.site.proxy().spawn(&launch).unwrap());
+        until("the proxy listens", || self.reached().is_ok().then_some(()));
+    }
+
+    /// As if its host's memory had failed it alone.
+    pub(crate) fn killed(&mut self) {
+        let process = self.process.take().unwrap();
+        process.signal(Signal::KILL).unwrap();
+        process.wait(WAIT_MAX).unwrap();
     }
 
     /// Every flow that it carries, or remembers.
@@ -74,6 +88,12 @@ impl<'w> Proxy<'w> {
     /// What it says of the tunnel.
     pub(crate) fn tunnel(&self) -> Tunnel {
         self.call(async |client| client.tunnel().await).unwrap()
+    }
+
+    /// What it has counted on the VM's way, since that began; none where the VM has no way through it.
+    pub(crate) fn packets(&self) -> Option<WayPackets> {
+        let vms = self.call(async |client| client.vms().await).unwrap().vms;
+        vms.into_iter().find(|known| known.vm == vm())?.way?.packets
     }
 
     /// Waits until the tunnel stands.
