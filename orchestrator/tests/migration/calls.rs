@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use hypervisor::model::fate::Mishap;
 
-use crate::trial::{Came, Trial, lived};
+use crate::trial::{Came, LIVES_MAX, Trial, lived};
 
 const MISHAPS: [Mishap; 9] = [
     Mishap::Lost,
@@ -20,6 +20,9 @@ const MISHAPS: [Mishap; 9] = [
 ];
 /// Runs with mishaps by chance.
 const RUNS: u64 = 400;
+/// Of one run. One ends one life at most: the move has lives left in which nothing happens to it, and
+/// must end in them. Without a bound a run of bad luck is no defect, the longer a move the likelier.
+const MISHAPS_MAX: usize = LIVES_MAX - 8;
 
 /// The points at which something new is said: a look at a copy is said a hundred times.
 async fn points() -> Vec<usize> {
@@ -61,10 +64,12 @@ async fn whatever_becomes_of_many_calls_the_vm_is_at_one_of_both_ends() {
         let mut dice = Dice(seed.wrapping_add(run).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let one_in = 4 + dice.below(30);
         let trial = Trial::new().await;
+        let mut mishaps = 0;
         trial.world.fate(move |_| {
-            if dice.below(one_in) > 0 {
+            if mishaps >= MISHAPS_MAX || dice.below(one_in) > 0 {
                 return Mishap::None;
             }
+            mishaps += 1;
             let delay = u16::try_from(1 + dice.below(40)).unwrap();
             match MISHAPS[usize::try_from(dice.below(9)).unwrap()] {
                 Mishap::Late(_) => Mishap::Late(delay),

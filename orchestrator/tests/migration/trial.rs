@@ -19,7 +19,7 @@ use crate::name_servers::{ModelNameServer, TTLS_S};
 use crate::proxies::{ModelParties, ModelProxy, SITES};
 
 /// Most lives of one move; more mean that it never ends.
-const LIVES_MAX: usize = 24;
+pub(crate) const LIVES_MAX: usize = 48;
 /// What has not ended after so long of model time was killed. Longer than any wait of a room.
 const LIFE_MAX: Duration = Duration::from_secs(3_600);
 /// Short, so that a matrix of runs has few looks.
