@@ -56,8 +56,17 @@ pub(super) fn line(object: &Map<String, Value>) -> String {
     let mut keys: Vec<&String> = object.keys().filter(|key| !is_left_out(key)).collect();
     keys.sort();
     let parts: Vec<_> =
-        keys.into_iter().map(|key| format!("{key}={}", text(&object[key]))).collect();
+        keys.into_iter().map(|key| format!("{key}={}", told(key, &object[key]))).collect();
     parts.join(" ")
+}
+
+/// A device whose driver says nothing of its state is used like one that is up, and becomes one with the
+/// first event, up to a second later: whoever looks in between would see a change that nobody made.
+fn told(key: &str, value: &Value) -> String {
+    match key {
+        "operstate" if value == "UNKNOWN" => "UP".to_owned(),
+        _ => text(value),
+    }
 }
 
 /// Whether a neighbour was written down by somebody, not learned.
@@ -123,6 +132,14 @@ mod tests {
             r#"{"rule":{"handle":4,"table":"t","expr":[{"counter":{"packets":7,"bytes":9}},{"drop":null}]}}"#,
         );
         assert_eq!(line(&rule), "rule={expr=[{counter={}},{drop=null}] table=t}");
+    }
+
+    #[test]
+    fn a_device_that_says_nothing_of_its_state_is_told_as_up_and_one_that_is_down_as_down() {
+        for (state, told) in [("UNKNOWN", "UP"), ("UP", "UP"), ("DOWN", "DOWN")] {
+            let link = object(&format!(r#"{{"ifname":"tun0","operstate":"{state}"}}"#));
+            assert_eq!(line(&link), format!("ifname=tun0 operstate={told}"));
+        }
     }
 
     #[test]
