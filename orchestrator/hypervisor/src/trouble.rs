@@ -86,6 +86,12 @@ impl CallTrouble {
         })
     }
 
+    /// Whether it was refused by this very word, which no [`Code`] stands for.
+    #[must_use]
+    pub fn is_refusal_as(&self, code: &str) -> bool {
+        matches!(self, CallTrouble::Refused { refusal, .. } if refusal.code == code)
+    }
+
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn may_pass(&self) -> bool {

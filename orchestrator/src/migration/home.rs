@@ -133,7 +133,7 @@ async fn let_go<X: ProxyPort>(
     let until = Instant::now() + STILL_COMES_MAX;
     loop {
         match proxy.home(vm, &wish).await {
-            Err(source) if is_still_coming(&source) => {
+            Err(source) if source.is_refusal_as(STILL_COMES) => {
                 if Instant::now() + AGAIN >= until {
                     let (vm, home) = (vm.clone(), Place::from(home));
                     return Err(HomeError::StillComes { vm, home, source });
@@ -143,10 +143,6 @@ async fn let_go<X: ProxyPort>(
             at_home => return Ok(at_home?),
         }
     }
-}
-
-fn is_still_coming(trouble: &CallTrouble) -> bool {
-    matches!(trouble, CallTrouble::Refused { refusal, .. } if refusal.code == STILL_COMES)
 }
 
 /// Whom its port has seen it speak with, as many as can be named.

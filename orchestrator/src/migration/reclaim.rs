@@ -207,7 +207,7 @@ async fn let_go<X: ProxyPort>(
     let wish = proxy_api::Reclaim { release: left.epoch, force: manner.force };
     match proxy.reclaim(vm, &wish).await {
         Ok(reclaimed) => Ok(reclaimed.broken_off),
-        Err(source) if is_flows_live(&source) => {
+        Err(source) if source.is_refusal_as(FLOWS_LIVE) => {
             let (vm, site) = (vm.clone(), site.clone());
             Err(ReclaimError::FlowsLive { vm, site, source })
         }
@@ -258,8 +258,4 @@ async fn clear<P: Parties>(
         Answer::Reclaimed { release: of } if of == release => Ok(()),
         _ => Err(ReclaimError::Odd(at)),
     }
-}
-
-fn is_flows_live(trouble: &CallTrouble) -> bool {
-    matches!(trouble, CallTrouble::Refused { refusal, .. } if refusal.code == FLOWS_LIVE)
 }

@@ -189,11 +189,16 @@ async fn heard_from_proxy<X: ProxyPort>(
 ) -> Heard<Noted> {
     let mut told = noted(proxy, of).await;
     for &epoch in taken_over {
-        let later = noted(proxy, OfMove { epoch, ..of }).await;
-        match (&mut told, later) {
-            (Ok(first), Ok(later)) => first.stragglers.extend(later.stragglers),
-            (Err(trouble), later) if is_not_noted(trouble) => told = later,
-            _ => {}
+        match &mut told {
+            // They are all told with the first page.
+            Ok(first) => {
+                let later = proxy.cutover(of.vm, epoch, None).await;
+                first.stragglers.extend(later.into_iter().flat_map(|page| page.stragglers));
+            }
+            Err(trouble) if is_not_noted(trouble) => {
+                told = noted(proxy, OfMove { epoch, ..of }).await;
+            }
+            Err(_) => {}
         }
     }
     match told {
@@ -204,7 +209,7 @@ async fn heard_from_proxy<X: ProxyPort>(
 }
 
 fn is_not_noted(trouble: &CallTrouble) -> bool {
-    matches!(trouble, CallTrouble::Refused { refusal, .. } if refusal.code == NOT_NOTED)
+    trouble.is_refusal_as(NOT_NOTED)
 }
 
 async fn noted<X: ProxyPort>(proxy: &X, of: OfMove<'_>) -> Result<Noted, CallTrouble> {

@@ -137,7 +137,7 @@ impl Shared {
                 // Of the history there is nothing to kill.
                 Ok(known) if known.closed_at_ms.is_some() => {}
                 Ok(_) => carriers.push((site, name, proxy)),
-                Err(CallTrouble::Refused { refusal, .. }) if refusal.code == UNKNOWN_FLOW => {}
+                Err(trouble) if trouble.is_refusal_as(UNKNOWN_FLOW) => {}
                 Err(trouble) => {
                     unasked += &format!(", not asked: {}", daemon::with_causes(&trouble));
                 }

@@ -13,8 +13,8 @@ use ledger::Ledger;
 use ledger::report::{Report, ReportError};
 use ledger::verdict::Broken;
 use orchestrator_api::operator::{MoveId, MoveView, REPORT_PART_BYTES_MAX, ReportPart, StepDoes};
-use saga::SagaName;
 use saga::journal::JournalError;
+use saga::{Record, SagaName};
 use tokio::sync::Mutex as Turn;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -211,8 +211,7 @@ impl Shared {
         let _alone = self.reports.collecting.lock().await;
         let (kept, of) = (Arc::clone(&self.reports.kept), id.clone());
         let mut collected = spawn_blocking(move || kept.collected(&of)).await??.unwrap_or_default();
-        let saga = SagaName::new(id.to_string()).expect("a move's name is one of a saga");
-        let records = self.journal().read(&saga).await?;
+        let records = self.records_of(id).await?;
         let Some(epoch) = claimed_in(&records) else { return Ok(collected) };
         let taken_over = taken_over_in(&records);
         let (vm, pair) = (&id.vm, &entry.ordered.wanted.pair);
@@ -252,11 +251,15 @@ impl Shared {
         text.part(0).ok_or_else(|| Unreported::Gone(id.clone()))
     }
 
+    async fn records_of(&self, id: &MoveId) -> Result<Vec<Record>, JournalError> {
+        let saga = SagaName::new(id.to_string()).expect("a move's name is one of a saga");
+        self.journal().read(&saga).await
+    }
+
     /// A report as of now, and when that is.
     async fn made(&self, id: &MoveId, entry: &Entry) -> Result<(Report, u64), Unreported> {
         let collected = self.collect_for(id, entry).await?;
-        let saga = SagaName::new(id.to_string()).expect("a move's name is one of a saga");
-        let records = self.journal().read(&saga).await?;
+        let records = self.records_of(id).await?;
         let (view, figures, at_ms) = (entry.view(), entry.figures.told(), self.reports.moment());
         let made = spawn_blocking(move || {
             let (records, view) = (&records, &view);

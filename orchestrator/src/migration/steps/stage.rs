@@ -86,12 +86,13 @@ impl<P: Parties> Stage<'_, P> {
         })?;
         let watched = ends.agent(from)?.watched(&ends.wanted.vm).await.map_err(troubled)?;
         let earlier = elsewhere(ends, from).await.map_err(troubled)?;
+        let known = addresses_of(&earlier);
         let here = Elsewhere {
             place: leaves.clone(),
             leg: leg.addresses,
             gateways: leg.gateways,
-            neighbours: neighbours(&watched, &earlier),
-            conversations: conversations(&watched, &earlier),
+            neighbours: neighbours(&watched, &known, !earlier.is_empty()),
+            conversations: conversations(&watched, &known, &earlier),
         };
         // Where it comes to, its neighbours are its neighbours.
         let others = earlier.into_iter().filter(|one| one.place != arrives);
@@ -159,10 +160,9 @@ fn bounded(places: impl Iterator<Item = Elsewhere>) -> Vec<Elsewhere> {
 /// in for others says not by itself who is here: while it has somebody elsewhere, whoever is not
 /// known there is; at home that was before, and only those count whose MAC was seen since. Whoever
 /// comes to speak later is handed over by the agents, with what is left at the port.
-fn neighbours(watched: &WatchView, earlier: &[Elsewhere]) -> Vec<Neighbour> {
-    let known = addresses_of(earlier);
+fn neighbours(watched: &WatchView, known: &HashSet<IpAddr>, stands_in: bool) -> Vec<Neighbour> {
     let peers = watched.peers.iter().filter(|peer| !known.contains(&peer.address));
-    let here = peers.filter(|peer| peer.mac.is_some() || !earlier.is_empty());
+    let here = peers.filter(|peer| peer.mac.is_some() || stands_in);
     let neighbour = |peer: &WatchedPeer| Neighbour {
         address: peer.address,
         mac: peer.mac.map(|mac| Mac(mac.bytes())),
@@ -173,8 +173,11 @@ fn neighbours(watched: &WatchView, earlier: &[Elsewhere]) -> Vec<Neighbour> {
 }
 
 /// What it speaks about with them.
-fn conversations(watched: &WatchView, earlier: &[Elsewhere]) -> Vec<Conversation> {
-    let known = addresses_of(earlier);
+fn conversations(
+    watched: &WatchView,
+    known: &HashSet<IpAddr>,
+    earlier: &[Elsewhere],
+) -> Vec<Conversation> {
     let of_earlier: HashSet<&Conversation> =
         earlier.iter().flat_map(|place| &place.conversations).collect();
     let told = |spoken: &Spoken| Conversation {
