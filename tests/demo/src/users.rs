@@ -11,7 +11,7 @@ use guest::flows::plan::{FlowSpec, Mode, Plan, SessionSpec};
 use guest::resolver::{self, Answer, Family, Honouring, Ignoring};
 use guest::settings::PORT;
 use lab::host::Host;
-use lab::sandbox::{Launch, Process};
+use lab::sandbox::Process;
 
 use crate::ending::Ending;
 use crate::error::DemoError;
@@ -43,11 +43,7 @@ impl Users {
         flows: usize,
         sessions: usize,
     ) -> Result<Users, DemoError> {
-        let launch = Launch::ours("causeway-guest")?.arg("clients").with_stdin().with_stdout();
-        let mut process = host.spawn(&launch)?;
-        let (stdin, stdout) = (process.stdin.take(), process.stdout.take());
-        let (stdin, stdout) = stdin.zip(stdout).expect("both were asked for");
-        let mut clients = Clients::over(stdin, stdout);
+        let (process, mut clients) = lab::clients::start(host)?;
         let targets: Vec<SocketAddr> = at.map(|ip| SocketAddr::new(ip, PORT)).into();
         let sources = Vec::new();
         let mode = Mode::Paced { size: MESSAGE_BYTES, interval_ms: MESSAGE_INTERVAL_MS };

@@ -8,6 +8,7 @@
 
 mod allocated;
 mod carrier;
+pub mod clients;
 mod error;
 pub mod host;
 pub mod image;

@@ -21,7 +21,7 @@ use guest::flows::plan::{FlowSpec, Mode, Plan};
 use guest::records::check::check_image;
 use guest::settings::{CONTROL_PORT, PORT};
 use lab::host::Host;
-use lab::sandbox::{Launch, Process};
+use lab::sandbox::Process;
 use lab::vm::by_hand::{Hand, Moved, move_vm};
 use lab::vm::{Machine, Vm, VmPlan, Watched, ran_twice};
 use lab::vm_lock::{self, VmLock};
@@ -56,10 +56,7 @@ struct Users {
 }
 
 fn users(host: &Host, vm: Station) -> Users {
-    let launch = Launch::ours("causeway-guest").unwrap().arg("clients");
-    let mut process = host.spawn(&launch.with_stdin().with_stdout()).unwrap();
-    let streams = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
-    let mut clients = Clients::over(streams.0, streams.1);
+    let (process, mut clients) = lab::clients::start(host).unwrap();
     let targets: Vec<_> = vm.ip.each().map(|ip| SocketAddr::new(ip, PORT)).into();
     let mode = Mode::Paced { size: 200, interval_ms: 100 };
     let flows = FlowSpec {

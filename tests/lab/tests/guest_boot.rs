@@ -2,13 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use guest::clients::Clients;
 use guest::control::Control;
 use guest::dirty::DirtyRate;
 use guest::ending::{Ending, Party};
@@ -37,13 +36,6 @@ fn targets(station: Station, port: u16) -> Vec<SocketAddr> {
 fn control(from: &Host, vm: Station) -> Control<TcpStream> {
     let address = SocketAddr::new(vm.ip.v4.into(), CONTROL_PORT);
     from.inside(|| Control::connect(address, WAIT_MAX)).unwrap().unwrap()
-}
-
-fn clients(on: &Host) -> (Process, Clients<impl Write, impl io::Read>) {
-    let launch = Launch::ours("causeway-guest").unwrap().arg("clients");
-    let mut process = on.spawn(&launch.with_stdin().with_stdout()).unwrap();
-    let streams = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
-    (process, Clients::over(streams.0, streams.1))
 }
 
 fn serve_as_neighbour(on: &Host, station: Station) -> Process {
@@ -121,7 +113,7 @@ fn a_vm_boots_and_serves_a_thousand_checked_flows_records_and_neighbours() {
     control.connect_to(flows(4, &near, Mode::Paced { size: 200, interval_ms: 100 })).unwrap();
     control.dirty(DirtyRate { mib_per_s: 8, working_set_mib: 32 }).unwrap();
 
-    let (process, mut clients) = clients(&host);
+    let (process, mut clients) = lab::clients::start(&host).unwrap();
     clients.start(traffic(station), WAIT_MAX).unwrap();
     let talking = Instant::now();
     wait("every flow's traffic", WAIT_MAX, || {

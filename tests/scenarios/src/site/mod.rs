@@ -17,7 +17,6 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use guest::clients::Clients;
 use lab::host::Host;
 use lab::sandbox::Launch;
 use lab::world::{World, WorldPlan};
@@ -228,11 +227,7 @@ impl Site {
     /// They do not start.
     #[must_use]
     pub fn clients(&self) -> CheckedClients {
-        let launch = Launch::ours("causeway-guest").expect("the clients are built");
-        let launch = launch.arg("clients").with_stdin().with_stdout();
-        let mut process = self.client().spawn(&launch).expect("the clients start");
-        let (stdin, stdout) = (process.stdin.take(), process.stdout.take());
-        let clients = Clients::over(stdin.expect("a pipe"), stdout.expect("a pipe"));
+        let (process, clients) = lab::clients::start(&self.client()).expect("the clients start");
         CheckedClients { clients, _process: process }
     }
 

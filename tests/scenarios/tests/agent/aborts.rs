@@ -6,15 +6,12 @@ use std::thread;
 
 use guest::flows::Report;
 use lab::snapshot::Snapshot;
-use lab::vm::Machine;
-use lab::vm_lock::{self, VmLock};
 use lab::world::{Site, World};
 use orchestrator_api::Doing;
 use orchestrator_api::operator::{MoveState, MoveView};
-use wan::Change;
 
-use crate::asking::Papers;
-use crate::crew::{Crew, until, world};
+use crate::crew::{Crew, until};
+use crate::ground::{Ground, slows_down, speeds_up, two_sites};
 use crate::lookout::Lookout;
 use crate::names::NameServer;
 use crate::neighbour::{Neighbour, Serving, guest_with_neighbour};
@@ -23,8 +20,6 @@ use crate::service::Service;
 use crate::users::Users;
 
 const MOVE: [&str; 5] = ["move", "web", "--to", "b", "--no-wait"];
-/// Over so slow a WAN a disk is on its way for minutes.
-const SLOW_BITS_PER_S: u64 = 200_000;
 /// At so slow a pace memory is on its way for many seconds.
 const SLOW_PACE: [&str; 2] = ["--rate-mbit", "20"];
 /// Packets that must have been kept back before a hold is called off.
@@ -34,21 +29,19 @@ const TOO_LATE: [&str; 2] = ["too late", "move the VM back with `causeway move`"
 
 #[test]
 fn a_move_that_is_called_off_costs_nobody_a_packet_and_succeeds_when_it_is_ordered_again() {
-    let lock = VmLock::take(vm_lock::WAIT_MAX).unwrap();
-    let machine = Machine::ready(&lock).unwrap();
-    let world = world();
+    let ground = Ground::of(&two_sites());
+    let (world, papers) = (&ground.world, &ground.papers);
     let (a, b) = (world.site("a"), world.site("b"));
-    let papers = Papers::new();
-    let crews = [a, b].map(|site| Crew::start_joined(&world, site, &papers, &machine));
-    let servers = [a, b].map(|site| NameServer::start(&world, site, &papers));
-    let service = Service::start_with_names(&world, &papers);
+    let crews = [a, b].map(|site| ground.crew(site));
+    let servers = [a, b].map(|site| NameServer::start(world, site, papers));
+    let service = Service::start_with_names(world, papers);
     let untouched = Snapshot::take(b.place()).unwrap();
-    let lookout = Lookout::begin(&world);
+    let lookout = Lookout::begin(world);
     let serving = Serving::at(a);
     start_as(&service, a, &guest_with_neighbour(a));
     let neighbour = serving.connects();
-    let users = Users::start(&world, a);
-    let mut scene = Scene { a, b, world: &world, crews, servers, service, users, neighbour };
+    let users = Users::start(world, a);
+    let mut scene = Scene { a, b, world, crews, servers, service, users, neighbour };
 
     scene.called_off_in_the_storage_phase("web.1");
     scene.goes_on_as_if_nothing_had_been("web.1", &untouched);
@@ -89,8 +82,7 @@ impl Scene<'_> {
     fn called_off_in_the_storage_phase(&self, id: &str) {
         self.orders_up_to(id, "web.mirror.started");
         let wan = self.world.wan();
-        let slow = Change { rate_bits_per_s: Some(SLOW_BITS_PER_S), ..Change::default() };
-        wan.set("a", "b", slow).unwrap();
+        slows_down(self.world);
         self.service.open_gate("web.mirror.started");
         self.until_it(id, "mirrors", |view| {
             let progress = view.progress.as_ref()?;
@@ -100,8 +92,7 @@ impl Scene<'_> {
         wan.cut("a", "b").unwrap();
         self.calls_off(id);
         self.ended_undone_in(id, "mirror");
-        let usual = self.world.plan().wan.rate_bits_per_s;
-        wan.set("a", "b", Change { rate_bits_per_s: usual, ..Change::default() }).unwrap();
+        speeds_up(self.world);
         wan.heal("a", "b").unwrap();
         until("the tunnel stands again", || {
             let plan = self.service.types(&["plan", "web", "--to", "b"]);

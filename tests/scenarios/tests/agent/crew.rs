@@ -13,13 +13,13 @@ use daemon::identity::Credentials;
 use guest::service::READY;
 use lab::sandbox::{Launch, Process};
 use lab::vm::Machine;
-use lab::world::{APPLICATION_BITS, Dual, Site, World, WorldPlan, addresses};
+use lab::world::{APPLICATION_BITS, Dual, Site, World, addresses};
 use orchestrator_api::{CopyCommand, Phase, ProcessDoes, Progress, VmDefinition};
 use placement::{Answer, Authority, Command, End, Identity, Pair, Release};
 use rustix::process::Signal;
-use wan::Change;
 
 use crate::asking::{self, Asked, Papers, authority, order, owner, vm};
+use crate::ground::two_sites;
 use crate::tunnel::{Channels, Proxy, control_address};
 
 /// Longest wait for anything, on a machine busy with compilers.
@@ -38,12 +38,7 @@ pub(crate) const SOCKETS: &str = "/run/causeway/agent";
 const DISKS: &str = "/var/lib/causeway/disks";
 
 pub(crate) fn world() -> World {
-    let wan = Change {
-        delay_us: Some(10_000),
-        rate_bits_per_s: Some(1_000_000_000),
-        ..Change::default()
-    };
-    World::build(&WorldPlan { wan, ..WorldPlan::default() }).unwrap()
+    World::build(&two_sites()).unwrap()
 }
 
 /// An agent at a site of a world.

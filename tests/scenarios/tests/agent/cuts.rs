@@ -4,15 +4,12 @@
 use std::thread;
 use std::time::Duration;
 
-use lab::vm::Machine;
-use lab::vm_lock::{self, VmLock};
 use lab::world::World;
 use orchestrator_api::Doing;
 use orchestrator_api::operator::MoveState;
-use wan::Change;
 
-use crate::asking::Papers;
-use crate::crew::{Crew, until, world};
+use crate::crew::until;
+use crate::ground::{Ground, slows_down, speeds_up, two_sites};
 use crate::lookout::Lookout;
 use crate::neighbour::{Neighbour, Serving, guest_with_neighbour};
 use crate::placed::{arrived, start_as};
@@ -21,34 +18,30 @@ use crate::users::Users;
 
 /// How long nothing comes through: longer than the tunnel takes to give its connections up.
 const CUT: Duration = Duration::from_secs(5);
-/// Over so slow a WAN a disk is on its way for minutes.
-const SLOW_BITS_PER_S: u64 = 200_000;
 
 #[test]
 fn a_wan_that_fails_while_disks_are_copied_and_after_the_cutover_costs_time_and_no_connection() {
-    let lock = VmLock::take(vm_lock::WAIT_MAX).unwrap();
-    let machine = Machine::ready(&lock).unwrap();
-    let world = world();
+    let ground = Ground::of(&two_sites());
+    let (world, papers) = (&ground.world, &ground.papers);
     let (a, b) = (world.site("a"), world.site("b"));
-    let papers = Papers::new();
-    let _crews = [a, b].map(|site| Crew::start_joined(&world, site, &papers, &machine));
-    let service = Service::start(&world, &papers);
-    let lookout = Lookout::begin(&world);
+    let _crews = [a, b].map(|site| ground.crew(site));
+    let service = Service::start(world, papers);
+    let lookout = Lookout::begin(world);
     let serving = Serving::at(a);
     start_as(&service, a, &guest_with_neighbour(a));
     let mut neighbour = serving.connects();
-    let mut users = Users::start(&world, a);
+    let mut users = Users::start(world, a);
     neighbour.all_go_on(false);
 
     service.close_gate("web.mirror.started");
     service.close_gate("web.arrive.started");
     service.says(&["move", "web", "--to", "b", "--no-wait"], 0);
     service.waits_at("web.1", "web.mirror.started");
-    while_the_disk_is_on_its_way(&world, &service);
+    while_the_disk_is_on_its_way(world, &service);
     users.all_go_on();
     // The VM runs at its new place, and some of what was kept back for it has just come.
     service.waits_at("web.1", "web.arrive.started");
-    fails(&world, || service.open_gate("web.arrive.started"));
+    fails(world, || service.open_gate("web.arrive.started"));
     let ended = service.end_of("web.1");
     assert_eq!((ended.state, ended.attempt), (MoveState::Completed, 1));
     everybody_goes_on(&mut users, &mut neighbour);
@@ -57,7 +50,7 @@ fn a_wan_that_fails_while_disks_are_copied_and_after_the_cutover_costs_time_and_
     service.close_gate("web.start.done");
     service.says(&["move", "web", "--to", "a", "--no-wait"], 0);
     service.waits_at("web.2", "web.start.done");
-    fails(&world, || service.open_gate("web.start.done"));
+    fails(world, || service.open_gate("web.start.done"));
     let ended = service.end_of("web.2");
     assert_eq!((ended.state, ended.attempt), (MoveState::Completed, 1));
     everybody_goes_on(&mut users, &mut neighbour);
@@ -70,9 +63,7 @@ fn a_wan_that_fails_while_disks_are_copied_and_after_the_cutover_costs_time_and_
 
 /// A part of it is at the target: nothing more comes there for a while, and then the rest does.
 fn while_the_disk_is_on_its_way(world: &World, service: &Service) {
-    let wan = world.wan();
-    let slow = Change { rate_bits_per_s: Some(SLOW_BITS_PER_S), ..Change::default() };
-    wan.set("a", "b", slow).unwrap();
+    slows_down(world);
     service.open_gate("web.mirror.started");
     let carried = || {
         let progress = service.view("web.1")?.progress?;
@@ -83,8 +74,7 @@ fn while_the_disk_is_on_its_way(world: &World, service: &Service) {
     fails(world, || {});
     let (done, all) = carried().unwrap();
     assert!(done < all, "all of the disk came over a WAN that carries nothing");
-    let usual = world.plan().wan.rate_bits_per_s;
-    wan.set("a", "b", Change { rate_bits_per_s: usual, ..Change::default() }).unwrap();
+    speeds_up(world);
 }
 
 /// Cuts the WAN, and heals it when its time is over.

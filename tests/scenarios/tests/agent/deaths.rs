@@ -6,14 +6,12 @@
 use std::sync::Arc;
 
 use lab::snapshot::Snapshot;
-use lab::vm::Machine;
-use lab::vm_lock::{self, VmLock};
 use lab::world::Site;
 use orchestrator_api::Doing;
 use orchestrator_api::operator::MoveState;
 
-use crate::asking::Papers;
-use crate::crew::{Crew, until, world};
+use crate::crew::{Crew, until};
+use crate::ground::{Ground, two_sites};
 use crate::lookout::Lookout;
 use crate::neighbour::{Serving, guest_with_neighbour};
 use crate::placed::{arrived, nothing_left, start_as};
@@ -25,20 +23,16 @@ const DIES_AT: [&str; 2] = ["web.release.done", "web.arrive.started"];
 
 #[test]
 fn a_targets_proxy_that_dies_in_mid_move_costs_the_copy_at_most_and_no_connection() {
-    let lock = VmLock::take(vm_lock::WAIT_MAX).unwrap();
-    let machine = Machine::ready(&lock).unwrap();
-    let world = world();
+    let ground = Ground::of(&two_sites());
+    let (world, papers) = (&ground.world, &ground.papers);
     let (a, b) = (world.site("a"), world.site("b"));
-    let papers = Papers::new();
-    let mut crews = [a, b].map(|site| Crew::start_joined(&world, site, &papers, &machine));
-    // A TUN that is opened again says that it is up from then on, a moment later.
-    dies(&mut crews[1]);
-    let service = Service::start(&world, &papers);
-    let lookout = Lookout::begin(&world);
+    let mut crews = [a, b].map(|site| ground.crew(site));
+    let service = Service::start(world, papers);
+    let lookout = Lookout::begin(world);
     let serving = Serving::at(a);
     start_as(&service, a, &guest_with_neighbour(a));
     let mut neighbour = serving.connects();
-    let mut users = Users::start(&world, a);
+    let mut users = Users::start(world, a);
     let untouched = Snapshot::take(b.place()).unwrap();
 
     undone_by_the_death_of(&mut crews[1], &service);
@@ -55,17 +49,13 @@ fn a_targets_proxy_that_dies_in_mid_move_costs_the_copy_at_most_and_no_connectio
 
 #[test]
 fn a_sources_proxy_that_dies_in_mid_move_costs_what_it_carried_and_no_move_and_no_neighbour() {
-    let lock = VmLock::take(vm_lock::WAIT_MAX).unwrap();
-    let machine = Machine::ready(&lock).unwrap();
-    let world = world();
+    let ground = Ground::of(&two_sites());
+    let (world, papers) = (&ground.world, &ground.papers);
     let (a, b) = (world.site("a"), world.site("b"));
-    let papers = Papers::new();
-    let mut crews = [a, b].map(|site| Crew::start_joined(&world, site, &papers, &machine));
-    // What stands in a kernel is found again, and looks a little different then.
-    crews.iter_mut().for_each(dies);
-    let service = Service::start(&world, &papers);
+    let mut crews = [a, b].map(|site| ground.crew(site));
+    let service = Service::start(world, papers);
     let untouched = Snapshot::take(b.place()).unwrap();
-    let lookout = Lookout::begin(&world);
+    let lookout = Lookout::begin(world);
     let serving = Serving::at(a);
     start_as(&service, a, &guest_with_neighbour(a));
     let mut neighbour = serving.connects();
@@ -77,7 +67,7 @@ fn a_sources_proxy_that_dies_in_mid_move_costs_what_it_carried_and_no_move_and_n
     moved_over_deaths_of(&mut crews[0], &service, b);
     neighbour.all_go_on(false);
     // Who comes to the old place now is served.
-    Users::start(&world, a).all_go_on();
+    Users::start(world, a).all_go_on();
     lookout.end();
 }
 

@@ -4,13 +4,11 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lab::vm::Machine;
-use lab::vm_lock::{self, VmLock};
 use lab::world::{Site, World};
 use orchestrator_api::operator::MoveState;
 
-use crate::asking::Papers;
-use crate::crew::{Crew, until, world};
+use crate::crew::{Crew, until};
+use crate::ground::{Ground, two_sites};
 use crate::lookout::Lookout;
 use crate::placed::{arrived, start};
 use crate::service::Service;
@@ -24,24 +22,22 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 #[test]
 fn packets_are_held_and_none_is_lost_and_without_a_hold_that_is_not_so() {
-    let lock = VmLock::take(vm_lock::WAIT_MAX).unwrap();
-    let machine = Machine::ready(&lock).unwrap();
-    let world = world();
+    let ground = Ground::of(&two_sites());
+    let (world, papers) = (&ground.world, &ground.papers);
     let (a, b) = (world.site("a"), world.site("b"));
-    let papers = Papers::new();
-    let [at_a, at_b] = [a, b].map(|site| Crew::start_joined(&world, site, &papers, &machine));
-    let service = Service::start(&world, &papers);
-    let lookout = Lookout::begin(&world);
+    let [at_a, at_b] = [a, b].map(|site| ground.crew(site));
+    let service = Service::start(world, papers);
+    let lookout = Lookout::begin(world);
     start(&service, a);
 
-    let (kept, mut users) = moved_under_users(&world, &service, ("web.1", &at_a, b), &[]);
+    let (kept, mut users) = moved_under_users(world, &service, ("web.1", &at_a, b), &[]);
     println!("with a hold: {kept:?}");
     kept.all().unwrap();
     users.all_go_on();
     service.says(&["report", "web.1", "--strict"], 0);
     drop(users);
 
-    let (kept, _) = moved_under_users(&world, &service, ("web.2", &at_b, a), &["--no-hold"]);
+    let (kept, _) = moved_under_users(world, &service, ("web.2", &at_b, a), &["--no-hold"]);
     println!("without: {kept:?}");
     let lost = kept.all().expect_err("nothing kept them back");
     assert!(kept.held == 0 && kept.lost > 0, "{lost}");

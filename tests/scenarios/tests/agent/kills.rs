@@ -2,13 +2,10 @@
 //! before the source has released the VM, the next attempt of the same move completes; after it, the
 //! same attempt does.
 
-use lab::vm::Machine;
-use lab::vm_lock::{self, VmLock};
 use lab::world::Site;
 use orchestrator_api::operator::MoveState;
 
-use crate::asking::Papers;
-use crate::crew::{Crew, world};
+use crate::ground::{Ground, two_sites};
 use crate::lookout::Lookout;
 use crate::names::NameServer;
 use crate::placed::{arrived, start};
@@ -55,17 +52,15 @@ fn a_move_whose_service_is_killed_after_the_release_completes_with_the_same_atte
 /// Moves a VM to the other site once for each row: where its service is killed, and how many attempts
 /// of the move that ends.
 fn moved_under_kills(moves: &[(&[&str], usize)]) {
-    let lock = VmLock::take(vm_lock::WAIT_MAX).unwrap();
-    let machine = Machine::ready(&lock).unwrap();
-    let world = world();
+    let ground = Ground::of(&two_sites());
+    let (world, papers) = (&ground.world, &ground.papers);
     let mut at = [world.site("a"), world.site("b")];
-    let papers = Papers::new();
-    let _crews = at.map(|site| Crew::start_joined(&world, site, &papers, &machine));
-    let servers = at.map(|site| NameServer::start(&world, site, &papers));
-    let mut service = Service::start_with_names(&world, &papers);
-    let lookout = Lookout::begin(&world);
+    let _crews = at.map(|site| ground.crew(site));
+    let servers = at.map(|site| NameServer::start(world, site, papers));
+    let mut service = Service::start_with_names(world, papers);
+    let lookout = Lookout::begin(world);
     start(&service, at[0]);
-    let mut users = Users::start(&world, at[0]);
+    let mut users = Users::start(world, at[0]);
     for (number, (gates, ended)) in (1..).zip(moves) {
         let id = format!("web.{number}");
         moved(&mut service, &id, at[1], gates, *ended);

@@ -7,6 +7,7 @@ mod asking;
 mod crew;
 mod cuts;
 mod deaths;
+mod ground;
 mod hold;
 mod kept;
 mod kernels;

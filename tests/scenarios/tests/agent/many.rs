@@ -12,8 +12,6 @@ use guest::flows::plan::Mode;
 use guest::flows::{FlowRecord, Pool, SessionRecord};
 use guest::kernel::KernelDrops;
 use guest::settings::PORT;
-use lab::vm::Machine;
-use lab::vm_lock::{self, VmLock};
 use lab::witness::{Witness, overlap};
 use lab::world::{World, WorldPlan, addresses};
 use ledger::report::Report;
@@ -21,10 +19,9 @@ use ledger::verdict::{Broken, Verdict};
 use ledger::{Foreign, KeptBy, Ledger, join};
 use orchestrator_api::operator::MoveState;
 use proxy_api::{FlowId, Protocol};
-use wan::Change;
 
-use crate::asking::Papers;
 use crate::crew::Crew;
+use crate::ground::{Ground, two_sites_lossy};
 use crate::kernels;
 use crate::lookout::Lookout;
 use crate::neighbour::{Neighbour, Serving, guest_with_neighbour};
@@ -66,16 +63,14 @@ fn hundreds_of_connections_survive_and_everything_adds_up() {
 }
 
 fn moves_among(flows: usize, seed: u64) {
-    let lock = VmLock::take(vm_lock::WAIT_MAX).unwrap();
-    let machine = Machine::ready(&lock).unwrap();
-    let world = world(seed);
+    let ground = Ground::of(&WorldPlan { seed, ..two_sites_lossy() });
+    let (world, papers) = (&ground.world, &ground.papers);
     let (a, b) = (world.site("a"), world.site("b"));
-    let papers = Papers::new();
-    let crews = [a, b].map(|site| Crew::start_joined(&world, site, &papers, &machine));
-    let service = Service::start(&world, &papers);
+    let crews = [a, b].map(|site| ground.crew(site));
+    let service = Service::start(world, papers);
     let mac = addresses::vm(1).mac;
     let witnesses = [a, b].map(|s| Witness::start(s.name(), &s.hypervisor(), mac).unwrap());
-    let lookout = Lookout::begin(&world);
+    let lookout = Lookout::begin(world);
     let serving = Serving::at(a);
     start_as(&service, a, &guest_with_neighbour(a));
     let mut neighbour = serving.connects();
@@ -83,7 +78,7 @@ fn moves_among(flows: usize, seed: u64) {
         (flows - LARGE, Mode::Paced { size: 200, interval_ms: 500 }),
         (LARGE, Mode::Paced { size: 5_000, interval_ms: 500 }),
     ];
-    let mut users = Users::of(&world, a, &kinds, SESSIONS);
+    let mut users = Users::of(world, a, &kinds, SESSIONS);
     neighbour.all_go_on(false);
     neighbour.falls_silent();
     users.all_go_on();
@@ -103,7 +98,7 @@ fn moves_among(flows: usize, seed: u64) {
     same_as_the_proxy_tells(&report, &carried);
     told_who_ended(&report, &told, &killed);
 
-    let mut users_of_b = Users::of(&world, b, &[(FLOWS_OF_B, kinds[0].1)], SESSIONS_OF_B);
+    let mut users_of_b = Users::of(world, b, &[(FLOWS_OF_B, kinds[0].1)], SESSIONS_OF_B);
     back(&service);
     neighbour.all_go_on(false);
     users.others_go_on(&[RESET, KILLED]);
@@ -112,12 +107,12 @@ fn moves_among(flows: usize, seed: u64) {
     let told = [users.stop(), users_of_b.stop()];
     let in_guest = neighbour.ends();
     let ways = [(&crews[0], &crews[1]), (&crews[1], &crews[0])];
-    let wire = ways.map(|(from, to)| Wire::between(&world, from, to));
+    let wire = ways.map(|(from, to)| Wire::between(world, from, to));
     for crew in &crews {
         let dropped = crew.proxy.tunnel().dropped;
         assert!(dropped.iter().all(|dropped| dropped.packets == 0), "{dropped:?}");
     }
-    nothing_was_lost(&world, &told, flows, &wire, in_guest);
+    nothing_was_lost(world, &told, flows, &wire, in_guest);
     wire.iter().for_each(Wire::adds_up);
     arrived(a);
     lookout.end();
@@ -145,16 +140,6 @@ fn back(service: &Service) {
     let report = report_of(service, BACK);
     assert!(report.is_clean(), "{:#?}", report.ledger.totals);
     service.says(&["report", BACK, "--strict"], 0);
-}
-
-fn world(seed: u64) -> World {
-    let wan = Change {
-        delay_us: Some(10_000),
-        rate_bits_per_s: Some(1_000_000_000),
-        loss_ppm: Some(1_000),
-        ..Change::default()
-    };
-    World::build(&WorldPlan { wan, seed, ..WorldPlan::default() }).unwrap()
 }
 
 /// An operator kills one flow while the VM stands still.

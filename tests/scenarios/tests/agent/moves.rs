@@ -5,46 +5,30 @@ use std::fs;
 use std::net::IpAddr;
 
 use lab::snapshot::Snapshot;
-use lab::vm::Machine;
-use lab::vm_lock::{self, VmLock};
 use lab::witness::{Witness, overlap, stays};
-use lab::world::{World, WorldPlan, addresses};
+use lab::world::addresses;
 use orchestrator_api::Plan;
 use orchestrator_api::operator::{MoveState, MoveView, VmPlaces};
-use wan::Change;
 
-use crate::asking::Papers;
-use crate::crew::Crew;
+use crate::ground::{Ground, two_sites_lossy};
 use crate::lookout::Lookout;
 use crate::names::{NAME, NameServer, TTL_S, Visitors};
 use crate::placed::{arrived, disk, nothing_left, start, synced_records};
 use crate::service::Service;
 use crate::users::{Users, ledger_agrees};
 
-fn world() -> World {
-    let wan = Change {
-        delay_us: Some(10_000),
-        rate_bits_per_s: Some(1_000_000_000),
-        loss_ppm: Some(1_000),
-        ..Change::default()
-    };
-    World::build(&WorldPlan { wan, ..WorldPlan::default() }).unwrap()
-}
-
 #[test]
 fn a_vm_goes_there_and_back_as_it_is_told_and_its_records_are_whole() {
-    let lock = VmLock::take(vm_lock::WAIT_MAX).unwrap();
-    let machine = Machine::ready(&lock).unwrap();
-    let world = world();
+    let ground = Ground::of(&two_sites_lossy());
+    let (world, papers) = (&ground.world, &ground.papers);
     let (a, b) = (world.site("a"), world.site("b"));
-    let papers = Papers::new();
-    let crews = [a, b].map(|site| Crew::start_joined(&world, site, &papers, &machine));
-    let servers = [a, b].map(|site| NameServer::start(&world, site, &papers));
-    let service = Service::start_with_names(&world, &papers);
+    let crews = [a, b].map(|site| ground.crew(site));
+    let servers = [a, b].map(|site| NameServer::start(world, site, papers));
+    let service = Service::start_with_names(world, papers);
     let mac = addresses::vm(1).mac;
     let witnesses = [a, b].map(|s| Witness::start(s.name(), &s.hypervisor(), mac).unwrap());
     let untouched = Snapshot::take(b.place()).unwrap();
-    let lookout = Lookout::begin(&world);
+    let lookout = Lookout::begin(world);
 
     service.says(&["move", "web", "--to", "b"], 2);
     start(&service, a);
@@ -56,7 +40,7 @@ fn a_vm_goes_there_and_back_as_it_is_told_and_its_records_are_whole() {
     // Nothing was touched for it.
     nothing_left(b, &untouched, false);
 
-    let mut users = Users::start(&world, a);
+    let mut users = Users::start(world, a);
     // A neighbour's connection, which no proxy carries.
     synced_records(a);
     service.close_gate("web.release.done");

@@ -13,7 +13,7 @@ use guest::flows::{FlowRecord, Pool};
 use guest::kernel::KernelDrops;
 use guest::log::Log;
 use guest::settings::{CONTROL_PORT, PORT};
-use lab::sandbox::{Launch, Process};
+use lab::sandbox::Process;
 use lab::world::{Site, addresses};
 use ledger::Tuple;
 use orchestrator_api::VmDefinition;
@@ -54,10 +54,7 @@ impl<'w> Serving<'w> {
     /// Connects to the VM, which serves by now.
     pub(crate) fn connects(self) -> Neighbour {
         let host = self.site.neighbour(1);
-        let launch = Launch::ours("causeway-guest").unwrap().arg("clients");
-        let mut process = host.spawn(&launch.with_stdin().with_stdout()).unwrap();
-        let streams = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
-        let mut clients = Clients::over(streams.0, streams.1);
+        let (process, mut clients) = lab::clients::start(&host).unwrap();
         let vm = addresses::vm(1).ip;
         let flows = FlowSpec {
             count: FLOWS,

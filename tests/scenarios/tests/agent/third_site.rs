@@ -4,60 +4,46 @@
 use std::net::IpAddr;
 
 use lab::snapshot::Snapshot;
-use lab::vm::Machine;
-use lab::vm_lock::{self, VmLock};
 use lab::witness::{Witness, overlap, stays};
 use lab::world::{Site, World, WorldPlan, addresses};
 use ledger::report::Report;
 use orchestrator_api::operator::VmReclaimed;
-use wan::Change;
 
-use crate::asking::Papers;
 use crate::crew::{Crew, until};
+use crate::ground::{Ground, two_sites_lossy};
 use crate::lookout::Lookout;
 use crate::placed::{arrived, nothing_left, start};
 use crate::service::Service;
 use crate::users::Users;
 
-fn world() -> World {
-    let wan = Change {
-        delay_us: Some(10_000),
-        rate_bits_per_s: Some(1_000_000_000),
-        loss_ppm: Some(1_000),
-        ..Change::default()
-    };
-    World::build(&WorldPlan { wan, ..WorldPlan::with_sites(&["a", "b", "c"]) }).unwrap()
-}
-
 #[test]
 fn a_vm_goes_on_to_a_third_site_and_flows_that_are_pinned_at_each_go_on() {
-    let lock = VmLock::take(vm_lock::WAIT_MAX).unwrap();
-    let machine = Machine::ready(&lock).unwrap();
-    let world = world();
+    let line = two_sites_lossy().wan;
+    let ground = Ground::of(&WorldPlan { wan: line, ..WorldPlan::with_sites(&["a", "b", "c"]) });
+    let (world, papers) = (&ground.world, &ground.papers);
     let [a, b, c] = ["a", "b", "c"].map(|name| world.site(name));
-    let papers = Papers::new();
-    let crews = [a, b, c].map(|site| Crew::start_joined(&world, site, &papers, &machine));
+    let crews = [a, b, c].map(|site| ground.crew(site));
     all_meet(&crews);
-    let service = Service::start(&world, &papers);
+    let service = Service::start(world, papers);
     let mac = addresses::vm(1).mac;
     let witnesses = [a, b, c].map(|s| Witness::start(s.name(), &s.hypervisor(), mac).unwrap());
     let untouched = [a, c].map(|site| Snapshot::take(site.place()).unwrap());
-    let lookout = Lookout::begin(&world);
+    let lookout = Lookout::begin(world);
     start(&service, b);
 
-    let mut at_b = Users::start(&world, b);
+    let mut at_b = Users::start(world, b);
     moved(&service, a);
     at_b.all_go_on();
     // One that still finds it by the old address, another as it is told to.
     at_b.opens_another(b);
-    named_as_straggler(&service, "web.1", b, &world);
-    let mut at_a = Users::start(&world, a);
+    named_as_straggler(&service, "web.1", b, world);
+    let mut at_a = Users::start(world, a);
 
     moved(&service, c);
     for users in [&mut at_a, &mut at_b] {
         users.all_go_on();
     }
-    let mut at_c = Users::start(&world, c);
+    let mut at_c = Users::start(world, c);
     let told = service.says(&["status"], 0);
     assert!(told.contains("web.1 left b/hv1") && told.contains("web.2 left a/hv1"), "{told}");
 

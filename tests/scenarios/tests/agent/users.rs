@@ -9,7 +9,7 @@ use guest::clients::Clients;
 use guest::flows::Pool;
 use guest::flows::plan::{FlowSpec, Mode, Plan, SessionSpec};
 use guest::settings::{CONTROL_PORT, PORT};
-use lab::sandbox::{Launch, Process};
+use lab::sandbox::Process;
 use lab::world::{Site, World};
 use ledger::report::{Party, Report, Said};
 use ledger::{Foreign, KeptBy, join};
@@ -42,10 +42,7 @@ impl Users {
         flows: &[(usize, Mode)],
         sessions: usize,
     ) -> Users {
-        let launch = Launch::ours("causeway-guest").unwrap().arg("clients");
-        let mut process = world.client(1).spawn(&launch.with_stdin().with_stdout()).unwrap();
-        let streams = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
-        let mut clients = Clients::over(streams.0, streams.1);
+        let (process, mut clients) = lab::clients::start(&world.client(1)).unwrap();
         let flows = flows.iter().map(|(count, mode)| flows_of(site, *count, *mode)).collect();
         let (size, interval_ms) = (100, 200);
         let (targets, sources) = (targets(site), Vec::new());
